@@ -1,0 +1,138 @@
+"""What every variable is: dimensions, kind of values, unit and one sentence.
+
+A variable is declared here once, and :func:`check` holds a dataset to it where it is used.
+Names are ``<entity>_<what>``; statistical maps keep the names that NiMARE gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from nimare_dask.errors import SchemaError
+
+CORPUS_VERSION = 1
+RESULT_VERSION = 1
+
+CORPUS_KIND = "nimare_dask.corpus"
+RESULT_KIND = "nimare_dask.result"
+
+#: numpy kind letters behind each word used below.
+KINDS = {"integer": "iu", "float": "f", "text": "UOT", "boolean": "b"}
+
+
+@dataclass(frozen=True)
+class Variable:
+    """Declaration of one variable."""
+
+    dims: tuple[str, ...]
+    kind: str
+    unit: str
+    text: str
+    #: further dimensions that may stand before `dims` (an effect or a feature of a map).
+    leading: tuple[str, ...] = ()
+
+
+_MAP = ("probability", "effect", "feature", "inference")
+
+
+def _map(text: str, unit: str = "1") -> Variable:
+    return Variable(("voxel",), "float", unit, text, leading=_MAP)
+
+
+VARIABLES: dict[str, Variable] = {
+    # the corpus
+    "analysis_id": Variable(("analysis",), "text", "", "study id, a hyphen, contrast id"),
+    "study_id": Variable(("analysis",), "text", "", "the paper that an analysis is from"),
+    "analysis_n_foci": Variable(
+        ("analysis",),
+        "integer",
+        "1",
+        "foci of each analysis; they lie one analysis after the other",
+    ),
+    "analysis_title": Variable(("analysis",), "text", "", "title of the paper"),
+    "analysis_authors": Variable(("analysis",), "text", "", "authors of the paper"),
+    "analysis_journal": Variable(("analysis",), "text", "", "journal of the paper"),
+    "analysis_doi": Variable(("analysis",), "text", "", "digital object identifier of the paper"),
+    "analysis_year": Variable(("analysis",), "integer", "year", "year of the paper; 0 is unknown"),
+    "focus_xyz": Variable(("focus", "axis"), "float", "mm", "coordinates as reported"),
+    "focus_space": Variable(
+        ("focus",), "integer", "", "code into the list `spaces`: the space a focus was reported in"
+    ),
+    "feature": Variable(("feature",), "text", "", "term, topic or label of an annotation"),
+    "feature_n_weights": Variable(
+        ("feature",),
+        "integer",
+        "1",
+        "weights of each feature; they lie one feature after the other",
+    ),
+    "weight_analysis": Variable(("weight",), "integer", "", "position of the analysis of a weight"),
+    "weight_value": Variable(("weight",), "float", "1", "how much of the feature an analysis has"),
+    "truth_xyz": Variable(("truth", "axis"), "float", "mm", "where a simulation planted an effect"),
+    "truth_feature": Variable(("truth",), "integer", "", "position of the feature of that effect"),
+    # results
+    "voxel_i": Variable(("voxel",), "integer", "", "index of the voxel on the first axis"),
+    "voxel_j": Variable(("voxel",), "integer", "", "index of the voxel on the second axis"),
+    "voxel_k": Variable(("voxel",), "integer", "", "index of the voxel on the third axis"),
+    "stat": _map("the statistic itself"),
+    "z": _map("z score"),
+    "p": _map("p value, at least the smallest float32"),
+    "logp": _map("-log10 of the p value"),
+    "chi2": _map("chi-square with one degree of freedom"),
+    "prob": _map("probability"),
+    "n_active": Variable(
+        ("voxel",), "integer", "analysis", "analyses, selected or not, active at a voxel"
+    ),
+    "n_selected": Variable((), "integer", "analysis", "analyses in the selection", ("feature",)),
+}
+
+
+def check(dataset: xr.Dataset, names: Iterable[str], *, made_by: str) -> None:
+    """Raise SchemaError unless `dataset` has each of `names` as declared.
+
+    Parameters
+    ----------
+    dataset
+        The dataset to look at; nothing is computed.
+    names
+        Names of declared variables.
+    made_by
+        What makes such a dataset, for the message.
+    """
+    for name in names:
+        declared = VARIABLES[name]
+        if name not in dataset.variables:
+            have = ", ".join(map(str, dataset.variables)) or "none"
+            raise SchemaError(
+                f"{name} {declared.dims} is missing ({declared.text}); the dataset has {have}. "
+                f"Build it with {made_by}."
+            )
+        found = dataset[name]
+        depth = len(declared.dims)
+        core, before = found.dims[found.ndim - depth :], found.dims[: found.ndim - depth]
+        if core != declared.dims or not set(before) <= set(declared.leading):
+            raise SchemaError(
+                f"{name} has dims {found.dims}; expected {declared.dims}"
+                f"{f' in {declared.unit}' if declared.unit not in ('', '1') else ''}. "
+                f"Build it with {made_by}."
+            )
+        if np.dtype(found.dtype).kind not in KINDS[declared.kind]:
+            raise SchemaError(
+                f"{name} has values of type {found.dtype}; expected {declared.kind}. "
+                f"Build it with {made_by}."
+            )
+
+
+def describe(dataset: xr.Dataset) -> xr.Dataset:
+    """Give each declared variable its unit and sentence as attributes (a shallow copy)."""
+    described = dataset.copy()
+    for name in described.variables:
+        declared = VARIABLES.get(str(name))
+        if declared is not None:
+            described[name].attrs.setdefault("long_name", declared.text)
+            if declared.unit:
+                described[name].attrs.setdefault("units", declared.unit)
+    return described
