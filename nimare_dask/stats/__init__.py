@@ -1,0 +1,1 @@
+"""Statistics on arrays: p values, z scores, chi-square, multiple comparisons."""
