@@ -1,0 +1,139 @@
+"""Running a graph: writing its blocks to zarr, with progress, on threads or on a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import dask.config
+import numpy as np
+import zarr
+from dask.base import compute
+from dask.callbacks import Callback
+from dask.delayed import delayed
+from numpy.typing import NDArray
+
+#: Called with the number of blocks that are written and the number of all.
+Report = Callable[[int, int], None]
+
+
+def _write_block(block: NDArray[Any], path: str, name: str, region: tuple[slice, ...]) -> None:
+    array: Any = zarr.open_group(path, mode="r+")[name]
+    array[region] = block
+
+
+def write_blocks(
+    arrays: Mapping[str, da.Array], path: Path, *, report: Report | None = None
+) -> None:
+    """Compute lazy arrays and write each block into the zarr array of its name in `path`.
+
+    A block of an array must cover whole chunks of its zarr array, so no chunk has two writers.
+
+    Parameters
+    ----------
+    arrays
+        Lazy arrays by name.
+    path
+        A zarr group with an array for each, of the same shape.
+    report
+        Called after each block.
+    """
+    writes = []
+    task = delayed(_write_block, pure=False)
+    for name, array in arrays.items():
+        blocks = array.to_delayed(optimize_graph=False)
+        edges = [np.append(0, np.cumsum(sizes)) for sizes in array.chunks]
+        for place in np.ndindex(*array.numblocks):
+            region = tuple(
+                slice(int(edge[at]), int(edge[at + 1]))
+                for edge, at in zip(edges, place, strict=True)
+            )
+            writes.append(task(blocks[place], str(path), name, region))
+    if not writes:
+        return
+    client = active_client()
+    if client is None:
+        keys = {write.key for write in writes}
+        with _Counter(keys, report):
+            compute(*writes)
+        return
+    from distributed import as_completed
+
+    futures = client.compute(writes)
+    try:
+        for done, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            if report:
+                report(done, len(writes))
+    except BaseException:
+        client.cancel(futures)
+        raise
+
+
+class _Counter(Callback):
+    """Count the tasks of some keys as a local scheduler finishes them."""
+
+    def __init__(self, keys: set[Any], report: Report | None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._keys, self._report, self._done = keys, report, 0
+
+    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker: Any) -> None:
+        if key in self._keys and self._report:
+            self._done += 1
+            self._report(self._done, len(self._keys))
+
+
+def active_client() -> Any:
+    """The distributed client of this process, or None; does not import distributed."""
+    import sys
+
+    if "distributed" not in sys.modules:
+        return None
+    from distributed import get_client
+
+    try:
+        return get_client()
+    except ValueError:
+        return None
+
+
+def n_workers() -> int:
+    """Tasks that run at the same time: threads of the cluster, or of this machine."""
+    client = active_client()
+    if client is not None:
+        return max(1, sum(map(int, client.nthreads().values())))
+    if dask.config.get("scheduler", None) in ("synchronous", "sync", "single-threaded"):
+        return 1
+    from dask.system import CPU_COUNT
+
+    return int(dask.config.get("num_workers", None) or CPU_COUNT)
+
+
+@contextmanager
+def connected(address: str | None) -> Iterator[None]:
+    """Use a running Dask scheduler inside the block; without an address, threads.
+
+    Raises
+    ------
+    SettingsError
+        When nothing answers at the address.
+    """
+    if address is None:
+        yield
+        return
+    from distributed import Client
+
+    from nimare_dask.errors import SettingsError
+
+    try:
+        client = Client(address, timeout="10s")
+    except (OSError, ValueError, TimeoutError) as error:
+        raise SettingsError(
+            f"No Dask scheduler answers at {address} ({error}); start one with `dask scheduler` "
+            "and give its address (tcp://host:8786), or leave --scheduler out to use this machine."
+        ) from error
+    with client:
+        yield

@@ -1,0 +1,108 @@
+"""zarr groups that are either whole or not there.
+
+A group is written under a temporary name beside its place and renamed when it is whole, so a
+crash, a full disk or Ctrl-C leaves nothing that looks like a result.
+"""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from nimare_dask.errors import SourceFormatError, StoreExistsError
+
+
+@contextmanager
+def whole_or_nothing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a temporary path to write to; rename it to `path` when the block ends well.
+
+    Raises
+    ------
+    StoreExistsError
+        When `path` exists and `overwrite` is false, or when it is not a zarr group.
+    """
+    refuse_existing(path, overwrite=overwrite)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unique = uuid.uuid4().hex[:8]
+    partial = path.with_name(f".{path.name}.{unique}.part")
+    try:
+        yield partial
+        if path.exists():
+            old = path.with_name(f".{path.name}.{unique}.old")
+            path.rename(old)
+            partial.rename(path)
+            shutil.rmtree(old)
+        else:
+            partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def refuse_existing(path: Path, *, overwrite: bool = False) -> None:
+    """Raise StoreExistsError when writing to `path` would destroy something."""
+    if not path.exists():
+        return
+    if not (path / "zarr.json").is_file():
+        raise StoreExistsError(
+            f"{path} exists and is not a zarr group, so it is not touched. Give another path."
+        )
+    if not overwrite:
+        raise StoreExistsError(
+            f"{path} exists already. Give another path, remove it, or ask to overwrite it "
+            "(overwrite=True, on the command line --force)."
+        )
+
+
+def open_group(path: Path, *, kind: str, version: int, chunks: Any = None) -> xr.Dataset:
+    """Open a zarr group and check what it is.
+
+    Parameters
+    ----------
+    path
+        Folder of the group.
+    kind, version
+        The attributes ``kind`` and ``schema_version`` that it must have.
+    chunks
+        None for plain lazy arrays, ``{}`` for dask arrays in the chunks of the store.
+
+    Raises
+    ------
+    SourceFormatError
+        When there is no such group, or it is of another kind or version.
+    """
+    word = kind.rpartition(".")[2]
+    if not path.exists():
+        raise SourceFormatError(f"{path} does not exist; expected a {word} (a zarr folder).")
+    if not (path / "zarr.json").is_file():
+        raise SourceFormatError(
+            f"{path} is not a zarr version 3 group (it has no zarr.json); expected a {word} "
+            "written by nimare_dask."
+        )
+    try:
+        dataset: xr.Dataset = xr.open_zarr(path, chunks=chunks, consolidated=False)
+    except Exception as error:
+        raise SourceFormatError(f"{path} could not be opened as a {word}: {error}") from error
+    attributes = dataset.attrs
+    if attributes.get("kind") != kind:
+        raise SourceFormatError(
+            f"{path} is {attributes.get('kind') or 'a zarr group of another origin'}; expected a "
+            f"{word} written by nimare_dask."
+        )
+    if attributes.get("schema_version") != version:
+        raise SourceFormatError(
+            f"{path} has schema version {attributes.get('schema_version')}; this version of "
+            f"nimare_dask reads {version}. Make the {word} again from its source."
+        )
+    return dataset
+
+
+def stamp(dataset: xr.Dataset, *, kind: str, version: int, facts: Mapping[str, Any]) -> xr.Dataset:
+    """Say what a dataset is, in its attributes, and drop the encoding of where it was read from."""
+    stamped = dataset.assign_attrs({"kind": kind, "schema_version": version, **facts})
+    return stamped.drop_encoding()
