@@ -1,0 +1,253 @@
+"""The corpus: what thousands of papers reported, as one ragged xarray Dataset.
+
+Dimensions are ``analysis``, ``focus``, ``feature`` and ``weight``. Foci lie one analysis after the
+other (a CF contiguous ragged array: ``analysis_n_foci`` says how many each has), and so do the
+weights of an annotation, one feature after the other. Coordinates are kept as they were reported,
+with their space; they are transformed when a :class:`~nimare_dask.space.Space` is applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+from scipy.sparse import csc_matrix
+
+from nimare_dask import schema
+from nimare_dask.errors import SchemaError, SourceFormatError, shorten
+from nimare_dask.parallel.stores import open_group, stamp, whole_or_nothing
+from nimare_dask.provenance import digest_dataset, steps
+
+_MADE_BY = "read_neurosynth(), simulate_corpus() or corpus.build()"
+_CORE = ("analysis_id", "study_id", "analysis_n_foci", "focus_xyz", "focus_space")
+_FEATURES = ("feature", "feature_n_weights", "weight_analysis", "weight_value")
+_DIGESTED = ("spaces",)
+
+
+def build(
+    *,
+    analysis_id: ArrayLike,
+    study_id: ArrayLike,
+    n_foci: ArrayLike,
+    xyz: ArrayLike,
+    focus_space: ArrayLike,
+    spaces: Sequence[str],
+    feature: Sequence[str] = (),
+    weights: csc_matrix | None = None,
+    texts: Mapping[str, ArrayLike] | None = None,
+) -> xr.Dataset:
+    """Put a corpus together.
+
+    Parameters
+    ----------
+    analysis_id, study_id
+        Unique name of each analysis and the paper that it is from, (analysis,).
+    n_foci
+        Foci of each analysis, (analysis,).
+    xyz
+        Coordinates as reported, in mm, (focus, 3), one analysis after the other.
+    focus_space
+        Code into `spaces` for each focus, (focus,).
+    spaces
+        The names of spaces as reported.
+    feature
+        Names of the features.
+    weights
+        Sparse matrix (analysis, feature); what is not stored is 0.
+    texts
+        Further variables over ``analysis``, by their names in the schema.
+
+    Returns
+    -------
+    corpus
+        A Dataset that :func:`check` accepts.
+
+    Raises
+    ------
+    SchemaError
+        When the parts do not fit together.
+    """
+    ids = _text(analysis_id)
+    coordinates = np.asarray(xyz, dtype=np.float64).reshape(-1, 3)
+    variables: dict[str, Any] = {
+        "analysis_n_foci": ("analysis", np.asarray(n_foci, np.int32)),
+        "focus_xyz": (("focus", "axis"), coordinates),
+        "focus_space": ("focus", np.asarray(focus_space, np.int8)),
+    }
+    for name, values in (texts or {}).items():
+        kept = np.asarray(values)
+        variables[name] = ("analysis", _text(kept) if kept.dtype.kind in "UOT" else kept)
+    labels: dict[str, Any] = {
+        "analysis_id": ("analysis", ids),
+        "study_id": ("analysis", _text(study_id)),
+        "axis": ("axis", _text(["x", "y", "z"])),
+    }
+    if weights is not None:
+        columns = csc_matrix(weights)
+        columns.sort_indices()
+        variables["feature_n_weights"] = ("feature", np.diff(columns.indptr).astype(np.int64))
+        variables["weight_analysis"] = ("weight", columns.indices.astype(np.int32))
+        variables["weight_value"] = ("weight", columns.data)
+        labels["feature"] = ("feature", _text(np.asarray(feature, dtype=object)))
+    corpus = xr.Dataset(variables, coords=labels, attrs={"spaces": list(spaces)})
+    corpus["analysis_n_foci"].attrs["sample_dimension"] = "focus"
+    if weights is not None:
+        corpus["feature_n_weights"].attrs["sample_dimension"] = "weight"
+    check(corpus)
+    return schema.describe(corpus)
+
+
+def _text(values: ArrayLike) -> NDArray[Any]:
+    return np.asarray(values, dtype=object).astype(str).astype(np.dtypes.StringDType())
+
+
+def check(corpus: xr.Dataset) -> None:
+    """Raise SchemaError unless `corpus` is whole: variables, sizes, codes and unique names."""
+    names = _CORE + (_FEATURES if "feature" in corpus.dims else ())
+    schema.check(corpus, names, made_by=_MADE_BY)
+    n_foci = corpus["analysis_n_foci"].values
+    if n_foci.min(initial=0) < 0 or n_foci.sum() != corpus.sizes["focus"]:
+        raise SchemaError(
+            f"analysis_n_foci adds up to {n_foci.sum():,} but focus_xyz has "
+            f"{corpus.sizes['focus']:,} foci; they must agree."
+        )
+    codes, spaces = corpus["focus_space"].values, corpus.attrs.get("spaces", [])
+    if codes.size and (codes.min() < 0 or codes.max() >= len(spaces)):
+        raise SchemaError(
+            f"focus_space has codes {codes.min()} to {codes.max()} but there are {len(spaces)} "
+            "names in the attribute `spaces`; each code must point at one."
+        )
+    if not np.isfinite(corpus["focus_xyz"].values).all():
+        raise SchemaError("focus_xyz has values that are not finite; remove those foci.")
+    _refuse_duplicates("analysis_id", corpus["analysis_id"].values)
+    if "feature" in corpus.dims:
+        _refuse_duplicates("feature", corpus["feature"].values)
+        if corpus["feature_n_weights"].values.sum() != corpus.sizes["weight"]:
+            raise SchemaError(
+                f"feature_n_weights adds up to {corpus['feature_n_weights'].values.sum():,} but "
+                f"there are {corpus.sizes['weight']:,} weights; they must agree."
+            )
+        rows = corpus["weight_analysis"].values
+        if rows.size and (rows.min() < 0 or rows.max() >= corpus.sizes["analysis"]):
+            raise SchemaError("weight_analysis points at an analysis that is not there.")
+
+
+def _refuse_duplicates(name: str, values: NDArray[Any]) -> None:
+    unique, counts = np.unique(values, return_counts=True)
+    if (counts > 1).any():
+        raise SchemaError(
+            f"{name} has {(counts > 1).sum():,} names more than once "
+            f"({shorten(unique[counts > 1].tolist())}); each must be unique."
+        )
+
+
+def digest(corpus: xr.Dataset) -> str:
+    """SHA-256 of the content of a corpus, however it is stored or chunked."""
+    return corpus.attrs.get("digest") or digest_dataset(corpus, _DIGESTED)
+
+
+def save_corpus(corpus: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> Path:
+    """Write a corpus as one zarr group with its schema version and a digest of its content.
+
+    Parameters
+    ----------
+    corpus
+        The corpus.
+    path
+        Folder to write, usually ending in ``.zarr``. It appears when it is whole.
+    overwrite
+        Replace a zarr group that is there.
+
+    Raises
+    ------
+    StoreExistsError
+        When `path` exists and may not be replaced.
+    SourceFormatError
+        When the corpus has no focus.
+    """
+    check(corpus)
+    if corpus.sizes["focus"] == 0:
+        raise SourceFormatError("The corpus has no focus; there is nothing to analyse in it.")
+    target = Path(path)
+    facts = {"digest": digest_dataset(corpus, _DIGESTED)}
+    stamped = stamp(corpus, kind=schema.CORPUS_KIND, version=schema.CORPUS_VERSION, facts=facts)
+    encoding = {
+        str(name): {"chunks": _chunks(stamped[name])}
+        for name in stamped.variables
+        if stamped[name].size
+    }
+    with whole_or_nothing(target, overwrite=overwrite) as partial:
+        stamped.to_zarr(partial, zarr_format=3, consolidated=False, encoding=encoding)
+    return target
+
+
+def _chunks(variable: xr.DataArray) -> tuple[int, ...]:
+    # Whole-database tables are a few MB: few chunks open fast, and a chunk stays under 8 MB.
+    rows = max(1, min(variable.shape[0], 1 << 18)) if variable.ndim else 1
+    return (rows, *variable.shape[1:]) if variable.ndim else ()
+
+
+def open_corpus(path: str | Path) -> xr.Dataset:
+    """Open a corpus that :func:`save_corpus` wrote, and check that its content is unchanged.
+
+    Raises
+    ------
+    SourceFormatError
+        When it is not a corpus, is of another schema version or has no focus, or when its content
+        is not that of its digest.
+    """
+    target = Path(path)
+    corpus = open_group(target, kind=schema.CORPUS_KIND, version=schema.CORPUS_VERSION)
+    try:
+        corpus = corpus.load().drop_encoding()
+        check(corpus)
+        found = digest_dataset(corpus, _DIGESTED)
+    except Exception as error:
+        raise SourceFormatError(
+            f"{target} is damaged ({error}); make the corpus again from its source."
+        ) from error
+    if corpus.sizes["focus"] == 0:
+        raise SourceFormatError(f"{target} has no focus; there is nothing to analyse in it.")
+    if found != corpus.attrs.get("digest"):
+        raise SourceFormatError(
+            f"{target} has content that does not fit its digest, so something changed it after it "
+            "was written; make the corpus again from its source."
+        )
+    return corpus
+
+
+def analysis_of_focus(corpus: xr.Dataset) -> NDArray[np.int32]:
+    """Position of the analysis of each focus, (focus,)."""
+    n_foci = corpus["analysis_n_foci"].values
+    return np.repeat(np.arange(len(n_foci), dtype=np.int32), n_foci)
+
+
+def weights_of(corpus: xr.Dataset) -> csc_matrix:
+    """Annotation weights as a sparse matrix (analysis, feature), without a copy."""
+    schema.check(corpus, _FEATURES, made_by="read_neurosynth(..., features=[(npz, vocabulary)])")
+    start = np.append(0, np.cumsum(corpus["feature_n_weights"].values))
+    parts = (corpus["weight_value"].values, corpus["weight_analysis"].values, start)
+    return csc_matrix(parts, shape=(corpus.sizes["analysis"], corpus.sizes["feature"]))
+
+
+def summary(corpus: xr.Dataset) -> dict[str, Any]:
+    """What is in a corpus, for people: counts, foci by space, features, digest."""
+    n_foci = corpus["analysis_n_foci"].values
+    codes = np.bincount(corpus["focus_space"].values, minlength=len(corpus.attrs["spaces"]))
+    facts: dict[str, Any] = {
+        "analyses": corpus.sizes["analysis"],
+        "studies": len(np.unique(corpus["study_id"].values)),
+        "foci": corpus.sizes["focus"],
+        "analyses without foci": int((n_foci == 0).sum()),
+        "foci by reported space": dict(zip(corpus.attrs["spaces"], codes.tolist(), strict=True)),
+        "features": corpus.sizes.get("feature", 0),
+        "weights": corpus.sizes.get("weight", 0),
+        "digest": digest(corpus),
+    }
+    if done := steps(corpus):
+        facts["made by"] = "; ".join(step["step"] for step in done)
+    return facts

@@ -1,0 +1,108 @@
+"""Choosing analyses: masks over ``analysis`` that combine with ``&``, ``|`` and ``~``."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+
+from nimare_dask import corpus as _corpus
+from nimare_dask.errors import SchemaError, SelectionError, UnknownLabelError, find_label
+
+#: Where NiMARE draws the line between an analysis that has a feature and one that has not.
+DEFAULT_THRESHOLD = 0.001
+
+
+def find_feature(corpus: xr.Dataset, label: str) -> int:
+    """Position of a feature, by its whole name or by what follows ``__`` when that is unique.
+
+    Raises
+    ------
+    UnknownLabelError
+        When no feature has that name, or several have.
+    """
+    if "feature" not in corpus.dims:
+        raise UnknownLabelError(
+            f"The corpus has no features, so {label!r} cannot be found; import it with its "
+            "features (features=[(npz, vocabulary)], on the command line --features)."
+        )
+    return find_label([str(name) for name in corpus["feature"].values], label, "feature")
+
+
+def has_label(corpus: xr.Dataset, label: str, threshold: float = DEFAULT_THRESHOLD) -> xr.DataArray:
+    """Mark the analyses whose weight of a feature is at least `threshold`.
+
+    Parameters
+    ----------
+    corpus
+        A corpus with features.
+    label
+        Name of the feature; ``pain`` finds ``terms_abstract_tfidf__pain`` when it is the only one.
+    threshold
+        Smallest weight that counts, inclusive.
+
+    Returns
+    -------
+    mask
+        Boolean, (analysis,).
+    """
+    feature = find_feature(corpus, label)
+    end = int(corpus["feature_n_weights"].values[: feature + 1].sum())
+    start = end - int(corpus["feature_n_weights"].values[feature])
+    enough = corpus["weight_value"].values[start:end] >= threshold
+    mask = np.full(corpus.sizes["analysis"], threshold <= 0.0)
+    mask[corpus["weight_analysis"].values[start:end]] = enough
+    attributes = {"selection": f"{corpus['feature'].values[feature]} >= {threshold:g}"}
+    return xr.DataArray(mask, dims="analysis", name="mask", attrs=attributes)
+
+
+def select(corpus: xr.Dataset, mask: xr.DataArray | np.ndarray) -> xr.Dataset:
+    """Keep the analyses that `mask` marks, with their foci and weights.
+
+    Parameters
+    ----------
+    corpus
+        Any corpus.
+    mask
+        Boolean, (analysis,).
+
+    Returns
+    -------
+    corpus
+        Analyses in the same order; every feature is kept.
+
+    Raises
+    ------
+    SchemaError
+        When the mask is not boolean or has another length.
+    SelectionError
+        When it marks no analysis.
+    """
+    chosen = np.asarray(mask)
+    if chosen.dtype != bool or chosen.shape != (corpus.sizes["analysis"],):
+        raise SchemaError(
+            f"The mask has values of type {chosen.dtype} and shape {chosen.shape}; expected "
+            f"boolean and ({corpus.sizes['analysis']},). Make it with has_label()."
+        )
+    if not chosen.any():
+        raise SelectionError(
+            f"No analysis of {len(chosen):,} is selected; use a lower threshold or another label."
+        )
+    parts = {
+        "analysis": np.flatnonzero(chosen),
+        "focus": np.flatnonzero(chosen[_corpus.analysis_of_focus(corpus)]),
+    }
+    if "feature" in corpus.dims:
+        parts["weight"] = np.flatnonzero(chosen[corpus["weight_analysis"].values])
+    selected = corpus.isel(parts)
+    if "feature" in corpus.dims:
+        place = np.cumsum(chosen, dtype=np.int32) - 1
+        n_weights = corpus["feature_n_weights"].values
+        feature_of_weight = np.repeat(np.arange(len(n_weights)), n_weights)[parts["weight"]]
+        selected["feature_n_weights"] = selected["feature_n_weights"].copy(
+            data=np.bincount(feature_of_weight, minlength=len(n_weights))
+        )
+        selected["weight_analysis"] = selected["weight_analysis"].copy(
+            data=place[selected["weight_analysis"].values]
+        )
+    selected.attrs.pop("digest", None)
+    return selected
