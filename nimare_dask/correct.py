@@ -1,0 +1,150 @@
+"""Corrections for testing every voxel."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nimare_dask import results
+from nimare_dask.errors import SchemaError, SettingsError
+from nimare_dask.kernels.levels import look_up
+from nimare_dask.parallel.shapes import apply_to_whole_maps
+from nimare_dask.provenance import steps, with_step
+from nimare_dask.stats import chi2, pz
+from nimare_dask.stats.chi2 import is_degenerate
+from nimare_dask.stats.multiple import FdrMethod, fdr_of_levels
+
+_CORRECTED = ("p", "z", "logp")
+_REFERENCES = {"indep": "benjamini1995", "negcorr": "benjamini2001"}
+
+Source = Literal["z", "chi2", "logp", "p"]
+
+
+def correct_fdr(maps: xr.Dataset, *, method: FdrMethod = "indep") -> xr.Dataset:
+    """Control the false discovery rate over the voxels of each map.
+
+    Parameters
+    ----------
+    maps
+        A result with ``z`` and one of ``chi2``, ``logp`` or ``p``; or the ``z`` of a chi-square
+        result with ``n_active``.
+    method
+        ``"indep"``: Benjamini-Hochberg, for independent or positively dependent tests (what
+        NiMARE and Neurosynth use); ``"negcorr"``: Benjamini-Yekutieli, for any dependence.
+
+    Returns
+    -------
+    maps
+        With ``p_fdr_<method>``, ``z_fdr_<method>`` and ``logp_fdr_<method>``, float32, of the dims
+        of ``z``; lazy where ``maps`` is. z is two-sided with the sign of the uncorrected z, as in
+        NiMARE, also for one-sided statistics. Voxels that are NaN stay NaN and do not count.
+
+    Raises
+    ------
+    SchemaError
+        When there is nothing to take p values from.
+    SettingsError
+        For a method that is not known, or maps in blocks of voxels too large to turn in memory.
+
+    References
+    ----------
+    Benjamini Y, Hochberg Y (1995), doi:10.1111/j.2517-6161.1995.tb02031.x.
+    Benjamini Y, Yekutieli D (2001), doi:10.1214/aos/1013699998.
+    """
+    if method not in _REFERENCES:
+        raise SettingsError(f"method is {method!r}; expected 'indep' or 'negcorr'.")
+    results.check(maps)
+    if "z" not in maps:
+        raise SchemaError("The result has no map z, whose sign a corrected z needs; keep z in it.")
+    kind, arrays = _p_source(maps)
+    corrected = {
+        f"{output}_fdr_{method}": (
+            maps["z"].dims,
+            apply_to_whole_maps(_correct_block, *arrays, kind=kind, method=method, output=output),
+        )
+        for output in _CORRECTED
+    }
+    return with_step(
+        maps.assign(corrected),
+        "correct_fdr",
+        settings={"method": method},
+        references=[_REFERENCES[method]],
+    )
+
+
+def _p_source(maps: xr.Dataset) -> tuple[Source, list[Any]]:
+    """What p values are taken from, with z last: one array, or the map itself and z."""
+    z = maps["z"]
+    if "n_active" in maps.coords and "effect" in z.dims:
+        # z is the signed root of chi-square, so one array has both. Only where a table had an
+        # empty margin is chi-square not the square of z.
+        n = next(step["n_analyses"] for step in reversed(steps(maps)) if "n_analyses" in step)
+        empty = maps["n_active"].copy(data=is_degenerate(maps["n_active"].data, n))
+        degenerate = empty & (maps["effect"] == "association")
+        once = {dim: 1 for dim in z.dims if dim not in degenerate.dims}
+        return "z", [degenerate.expand_dims(once).transpose(*z.dims).data, z.data]
+    for name in ("chi2", "logp", "p"):
+        if name in maps:
+            return name, [maps[name].data, z.data]
+    raise SchemaError(
+        f"The result has none of chi2, logp and p to take p values from (it has "
+        f"{', '.join(map(str, maps.data_vars))}); keep one of them when saving."
+    )
+
+
+def _correct_block(
+    first: NDArray[Any], z: NDArray[np.float32], *, kind: Source, method: FdrMethod, output: str
+) -> NDArray[np.float32]:
+    """Correct maps (..., voxel) one after the other."""
+    first = np.broadcast_to(first, z.shape)
+    out = np.empty(z.shape, np.float32)
+    values, ascending = np.empty((2, z.shape[-1]), np.float32)  # the room of one map, used again
+    for place in np.ndindex(z.shape[:-1]):
+        if kind == "z":
+            np.square(z[place], out=values)
+            values[first[place]] = chi2.DEGENERATE_CHI2
+        else:
+            np.abs(first[place], out=values)  # a p value of -0 would sort apart from 0
+        ascending[:] = values
+        ascending.sort()
+        _correct_map(values, ascending, kind, method, output, out[place])
+        if output == "z":
+            np.sign(z[place], out=values)
+            out[place] *= values
+    return out
+
+
+def _correct_map(
+    values: NDArray[np.float32],
+    ascending: NDArray[np.float32],
+    kind: Source,
+    method: FdrMethod,
+    output: str,
+    out: NDArray[np.float32],
+) -> None:
+    """Correct one map, given also in ascending order, into `out`."""
+    # Counts are integers, so a map holds few distinct values: sort once, then work on those.
+    ascending = ascending[: np.searchsorted(ascending, np.nan)]  # NaN sorts last
+    n = len(ascending)
+    if n == 0:
+        out[:] = np.nan
+        return
+    last = np.append(np.flatnonzero(ascending[1:] != ascending[:-1]), n - 1)
+    levels = ascending[last]
+    if kind == "p":
+        corrected = fdr_of_levels(pz.p_to_nlogp(levels), last + 1, method)
+    else:
+        # The largest value has the smallest p: count from above.
+        to_nlogp = pz.logp_to_nlogp if kind == "logp" else pz.chi2_to_nlogp
+        n_at_least = n - np.append(0, last[:-1] + 1)
+        corrected = fdr_of_levels(to_nlogp(levels[::-1]), n_at_least[::-1], method)[::-1]
+    look_up(values, levels, _outputs(corrected, output).astype(np.float32), out)
+
+
+def _outputs(nlogp: NDArray[np.float64], output: str) -> NDArray[Any]:
+    if output == "z":
+        return pz.nlogp_to_z(nlogp, "two")
+    return pz.nlogp_to_p(nlogp) if output == "p" else pz.nlogp_to_logp(nlogp)

@@ -1,0 +1,345 @@
+"""MKDA chi-square: voxels that are active more often in selected analyses than in others.
+
+Everything here is counted: how many selected analyses, and how many of all, are active at a voxel.
+One pair of groups and thousands of features are the same count with more columns.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from nimare_dask import activation, results
+from nimare_dask import corpus as _corpus
+from nimare_dask.activation import LocatedFoci, MKDAKernel
+from nimare_dask.counting import Counting
+from nimare_dask.errors import CorpusWarning, SelectionError, SettingsError, shorten
+from nimare_dask.parallel import shapes
+from nimare_dask.provenance import with_step
+from nimare_dask.selection import DEFAULT_THRESHOLD, find_feature, select
+from nimare_dask.space import Space, load_space
+from nimare_dask.stats import chi2
+
+Chunks = Literal["voxel", "feature"]
+
+#: Features of a block when a task holds whole maps; three arrays of 64 maps at 2 mm are 180 MB.
+FEATURE_CHUNK = 64
+
+_REFERENCES = ("wager2007", "yarkoni2011", "lancaster2007")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MKDAChi2:
+    """Chi-square meta-analysis of binary activation (Neurosynth's uniformity and association).
+
+    Parameters
+    ----------
+    kernel
+        What a focus reaches.
+    prior
+        Prior probability of the selection, for ``AgF_prior`` and ``FgA_prior``; None leaves them
+        out.
+
+    Notes
+    -----
+    With S1 selected and S2 other analyses, of which A_F and A_U are active at a voxel:
+
+    - uniformity (``group1`` is its other name, ``group2`` the same for the others): A_F against its
+      mean over the mask;
+    - association: the 2 x 2 table of (selected, other) x (active, not active), no continuity
+      correction. Where no analysis or every analysis is active, chi2 is 2 and z is 0.
+
+    z is the square root of chi2 with the sign of the difference; p is two-sided.
+
+    References
+    ----------
+    Wager TD, Lindquist M, Kaplan L (2007), doi:10.1093/scan/nsm015.
+    Yarkoni T et al. (2011), doi:10.1038/nmeth.1635.
+    """
+
+    kernel: MKDAKernel = field(default_factory=MKDAKernel)
+    prior: float | None = 0.5
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.kernel, MKDAKernel):
+            raise SettingsError(
+                f"kernel is a {type(self.kernel).__name_}; chi-square counts active analyses and "
+                "is defined for MKDAKernel."
+            )
+        if self.prior is not None and not 0 < self.prior < 1:
+            raise SettingsError(f"prior is {self.prior!r}; expected a probability, or None.")
+
+    def settings(self) -> dict[str, Any]:
+        """Parameters for the provenance."""
+        return {"estimator": type(self).__name__, "prior": self.prior, **self.kernel.settings()}
+
+    def fit(
+        self,
+        selected: xr.Dataset,
+        unselected: xr.Dataset,
+        *,
+        space: Space | str = "mni152_2mm",
+    ) -> xr.Dataset:
+        """Compare two groups of analyses, now.
+
+        Parameters
+        ----------
+        selected, unselected
+            Corpora with no analysis in common. Analyses without foci do not count.
+        space
+            See :func:`~nimare_dask.space.load_space`.
+
+        Returns
+        -------
+        maps
+            ``z chi2 p logp`` (effect, voxel) for uniformity, association, group1 and group2, and
+            ``prob`` (probability, voxel), float32; coordinate ``n_active`` (voxel).
+
+        Raises
+        ------
+        SelectionError
+            When a group has no foci, or the groups share an analysis.
+        """
+        space = load_space(space)
+        corpora = [_with_foci(selected, "selected"), _with_foci(unselected, "unselected")]
+        _refuse_shared(*corpora)
+        foci = activation.locate(corpora, space)
+        n_first = corpora[0].sizes["analysis"]
+        membership = csr_matrix((np.arange(foci.n_analyses) < n_first)[:, None])
+        counts = (
+            Counting(foci, self.kernel, space).by_voxel(membership, shapes.VOXEL_CHUNK).compute()
+        )
+        maps = self._pair(counts, n_first, foci.n_analyses)
+        result = results.as_result(
+            {name: (_pair_dims(name), values) for name, values in maps.items()},
+            space,
+            {
+                "n_active": ("voxel", counts[:, 1]),
+                "effect": _labels("effect", ["uniformity", "association", "group1", "group2"]),
+                "probability": _labels("probability", self._pair_probabilities()),
+            },
+        )
+        return self._signed(result, foci, selected, n_selected=n_first)
+
+    def fit_features(
+        self,
+        corpus: xr.Dataset,
+        *,
+        threshold: float = DEFAULT_THRESHOLD,
+        features: Sequence[str] | None = None,
+        space: Space | str = "mni152_2mm",
+        min_analyses: int = 1,
+        chunks: Chunks = "voxel",
+    ) -> xr.Dataset:
+        """Compare, for every feature, the analyses that have it with the rest. Lazy.
+
+        Parameters
+        ----------
+        corpus
+            A corpus with features.
+        threshold
+            Smallest weight with which an analysis has a feature, inclusive.
+        features
+            Names of features; all by default.
+        space
+            See :func:`~nimare_dask.space.load_space`.
+        min_analyses
+            Features that fewer analyses have are dropped, and so are those that all have; how many
+            is said in a warning and kept in the provenance.
+        chunks
+            ``"voxel"``: blocks of voxels with all features in each, the least work; the number of
+            tasks does not grow with the features. ``"feature"``: blocks of features with all voxels
+            in each, for corrections over voxels that fit in memory.
+
+        Returns
+        -------
+        maps
+            ``z chi2 p logp`` (effect, feature, voxel) for uniformity and association and ``prob``
+            (probability, feature, voxel), float32; coordinates ``n_active`` (voxel) and
+            ``n_selected`` (feature).
+            Nothing is computed until a map is asked for, and only what it needs.
+
+        Raises
+        ------
+        SelectionError
+            When no feature is left.
+        """
+        if chunks not in ("voxel", "feature"):
+            raise SettingsError(f"chunks is {chunks!r}; expected 'voxel' or 'feature'.")
+        space = load_space(space)
+        whole = _with_foci(corpus, "corpus")
+        names, membership, dropped = _members(whole, threshold, features, min_analyses)
+        foci = activation.locate([whole], space)
+        job = Counting(foci, self.kernel, space)
+        n_selected = np.asarray(membership.sum(axis=0)).ravel().astype(np.int64)
+        step = FEATURE_CHUNK if chunks == "feature" else len(names)
+        chunk = shapes.voxel_chunk(space.n_voxels, 8 * len(names))
+        counts, blocks = [], []
+        for start in range(0, len(names), step):
+            part = slice(start, start + step)
+            members = membership[:, part]
+            counts.append(
+                job.by_group(members) if chunks == "feature" else job.by_voxel(members, chunk)
+            )
+            expected = job.expected(members)
+            blocks.append(
+                _lazy_maps(counts[-1], expected, n_selected[part], foci.n_analyses, self.prior)
+            )
+        arrays = {
+            name: shapes.assemble([block[name] for block in blocks])
+            for name in (*chi2.MAPS, "prob")
+        }
+        result = results.as_result(
+            {
+                **{name: (("effect", "feature", "voxel"), arrays[name]) for name in chi2.MAPS},
+                "prob": (("probability", "feature", "voxel"), arrays["prob"]),
+            },
+            space,
+            {
+                "n_active": ("voxel", counts[0][:, -1]),
+                "n_selected": ("feature", n_selected),
+                "effect": _labels("effect", ["uniformity", "association"]),
+                "probability": _labels("probability", list(chi2.probability_names(self.prior))),
+                "feature": _labels("feature", names),
+            },
+        )
+        choice = {"threshold": threshold, "min_analyses": min_analyses}
+        return self._signed(result, foci, corpus, n_features_dropped=dropped, **choice)
+
+    def _pair_probabilities(self) -> list[str]:
+        return [*chi2.probability_names(self.prior), "group1", "group2"]
+
+    def _pair(self, counts: NDArray[np.int32], n_first: int, n: int) -> dict[str, NDArray[Any]]:
+        """Every map of two groups, from counts (voxel, 2) of the first group and of all."""
+        n_selected, n_others = np.array([n_first]), np.array([n - n_first])
+        others = np.column_stack([counts[:, 1] - counts[:, 0], counts[:, 1]])
+        maps: dict[str, NDArray[Any]] = {}
+        for name in chi2.MAPS:
+            group1, group2 = (
+                chi2.uniformity(
+                    group, n_selected=size, expected=group[:, :1].mean(axis=0), name=name
+                )
+                for group, size in ((counts, n_selected), (others, n_others))
+            )
+            both = chi2.association(counts, n_selected=n_selected, n=n, name=name)
+            maps[name] = np.concatenate([group1, both, group1, group2])
+        same = {"group1": "AgF", "group2": "AgU"}
+        maps["prob"] = np.concatenate(
+            [
+                chi2.probability(
+                    counts, n_selected=n_selected, n=n, prior=self.prior, name=same.get(name, name)
+                )
+                for name in self._pair_probabilities()
+            ]
+        )
+        return maps
+
+    def _signed(
+        self, result: xr.Dataset, foci: LocatedFoci, corpus: xr.Dataset, **facts: Any
+    ) -> xr.Dataset:
+        result.attrs["provenance"] = corpus.attrs.get("provenance", "[]")
+        facts |= {"corpus_digest": _corpus.digest(corpus), "n_analyses": foci.n_analyses}
+        facts |= {"space_digest": result.attrs["space_digest"]}
+        return with_step(
+            result,
+            "MKDAChi2",
+            settings=self.settings(),
+            references=_REFERENCES,
+            **facts,
+            **foci.report(),
+        )
+
+
+def _lazy_maps(
+    counts: Any, expected: Any, n_selected: NDArray[np.int64], n: int, prior: float | None
+) -> dict[str, list[Any]]:
+    """Lazy maps (feature, voxel) of one block of features: one for each effect or probability."""
+    maps: dict[str, list[Any]] = {}
+    for name in chi2.MAPS:
+        first = partial(chi2.uniformity, n_selected=n_selected, name=name)
+        second = partial(chi2.association, n_selected=n_selected, n=n, name=name)
+        maps[name] = [
+            shapes.counts_to_maps(first, counts, expected=expected),
+            shapes.counts_to_maps(second, counts),
+        ]
+    maps["prob"] = [
+        shapes.counts_to_maps(
+            partial(chi2.probability, n_selected=n_selected, n=n, prior=prior, name=name), counts
+        )
+        for name in chi2.probability_names(prior)
+    ]
+    return maps
+
+
+def _pair_dims(name: str) -> tuple[str, str]:
+    return ("probability" if name == "prob" else "effect"), "voxel"
+
+
+def _labels(dim: str, names: Sequence[str]) -> tuple[str, NDArray[Any]]:
+    return dim, np.array(list(names), dtype=np.dtypes.StringDType())
+
+
+def _with_foci(corpus: xr.Dataset, word: str) -> xr.Dataset:
+    """Drop analyses without foci: they say nothing about where, and do not count in the n."""
+    _corpus.check(corpus)
+    some = corpus["analysis_n_foci"].values > 0
+    if not some.any():
+        raise SelectionError(
+            f"The {word} analyses have no focus at all ({some.size:,} analyses); choose others."
+        )
+    return corpus if some.all() else select(corpus, some)
+
+
+def _refuse_shared(selected: xr.Dataset, unselected: xr.Dataset) -> None:
+    shared = np.intersect1d(selected["analysis_id"].values, unselected["analysis_id"].values)
+    if shared.size:
+        raise SelectionError(
+            f"{shared.size:,} analyses are in both groups ({shorten(shared.tolist())}); an "
+            "analysis can be selected or not. Use nd.select(corpus, ~mask) for the others."
+        )
+
+
+def _members(
+    corpus: xr.Dataset, threshold: float, features: Sequence[str] | None, min_analyses: int
+) -> tuple[list[str], csr_matrix, int]:
+    """Names of the features that can be compared, who has them, and how many were dropped."""
+    weights = _corpus.weights_of(corpus)
+    names = [str(name) for name in corpus["feature"].values]
+    if features is not None:
+        places = [find_feature(corpus, name) for name in features]
+        names, weights = [names[place] for place in places], weights[:, places]
+    if threshold <= 0:
+        raise SettingsError(
+            f"threshold is {threshold:g}; weights are at least 0, so expected a number above 0 "
+            f"(NiMARE's is {DEFAULT_THRESHOLD:g})."
+        )
+    members = weights.copy()
+    members.data = members.data >= threshold
+    members.eliminate_zeros()
+    n_selected = np.diff(members.indptr)
+    kept = (n_selected >= max(1, min_analyses)) & (n_selected < corpus.sizes["analysis"])
+    if not kept.any():
+        raise SelectionError(
+            f"None of {len(names):,} features is had, at {threshold:g} or more, by at least "
+            f"{max(1, min_analyses)} and not by all analyses; use another threshold."
+        )
+    dropped = int((~kept).sum())
+    if dropped:
+        without = [name for name, keep in zip(names, kept, strict=True) if not keep]
+        warnings.warn(
+            f"{dropped:,} of {len(names):,} features are dropped: at threshold {threshold:g} they "
+            f"have fewer than {max(1, min_analyses)} analyses or leave none to compare with "
+            f"({shorten(without)}).",
+            CorpusWarning,
+            stacklevel=3,
+        )
+    chosen = [name for name, keep in zip(names, kept, strict=True) if keep]
+    return chosen, csr_matrix(members[:, kept]), dropped
