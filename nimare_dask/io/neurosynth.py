@@ -1,0 +1,285 @@
+"""Neurosynth (versions 3 to 7) and NeuroQuery: two tables and sparse feature matrices.
+
+The coordinates table has the columns ``id x y z`` (and others), the metadata table ``id`` and, as
+far as it is known, ``doi space title authors year journal``. A feature matrix is a scipy sparse
+``.npz`` whose rows follow the rows of the metadata table, beside a vocabulary with one name a line.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from numpy.typing import NDArray
+from scipy import sparse
+
+from nimare_dask import corpus as _corpus
+from nimare_dask.errors import CorpusWarning, SourceFormatError, shorten
+from nimare_dask.provenance import with_step
+
+_AXES = ("x", "y", "z")
+_TEXTS = {
+    "title": "analysis_title",
+    "authors": "analysis_authors",
+    "journal": "analysis_journal",
+    "doi": "analysis_doi",
+}
+_FEATURE_FILE = re.compile(r"vocab-(.+?)_source-(.+?)_type-(.+?)_features")
+
+FeatureFiles = tuple[str | Path, str | Path]
+
+
+def read_neurosynth(
+    coordinates: str | Path,
+    metadata: str | Path,
+    features: Sequence[FeatureFiles] = (),
+    *,
+    allow_empty: bool = False,
+) -> xr.Dataset:
+    """Read a Neurosynth or NeuroQuery database.
+
+    Each study becomes one analysis, ``<id>-1``, in the order of the metadata. A metadata table
+    without the column ``space`` (NeuroQuery) means MNI.
+
+    Parameters
+    ----------
+    coordinates, metadata
+        Tab-separated tables, plain or compressed (.gz).
+    features
+        Pairs of a feature matrix (.npz) and its vocabulary (.txt). A feature is called
+        ``<vocabulary>_<source>_<type>__<term>`` after the name of its file.
+    allow_empty
+        Keep studies of the metadata that have no coordinates; otherwise they are an error.
+
+    Returns
+    -------
+    corpus
+        See :mod:`nimare_dask.corpus`.
+
+    Raises
+    ------
+    SourceFormatError
+        Names the file, line and column, what was found and what to do.
+    """
+    table = _read_metadata(Path(metadata))
+    foci, row_of_focus = _read_coordinates(Path(coordinates), table["id"], Path(metadata))
+    n_foci = np.bincount(row_of_focus, minlength=len(table))
+    if not allow_empty and (n_foci == 0).any():
+        line = int(np.argmin(n_foci > 0))
+        raise SourceFormatError(
+            f"{metadata}, line {line + 2}, column id: {table['id'][line]} has no coordinates in "
+            f"{coordinates} ({(n_foci == 0).sum():,} studies have none); remove them, or keep them "
+            "as analyses without foci with allow_empty=True (--allow-empty)."
+        )
+    order = np.argsort(row_of_focus, kind="stable")
+    codes, spaces = pd.factorize(table["space"], sort=True)
+    names, weights = _read_all_features(features, len(table))
+    ids = table["id"].to_numpy(dtype=object)
+    texts: dict[str, Any] = {
+        ours: table[theirs].to_numpy(dtype=object) for theirs, ours in _TEXTS.items()
+    }
+    corpus = _corpus.build(
+        analysis_id=ids + "-1",
+        study_id=ids,
+        n_foci=n_foci,
+        xyz=foci[order],
+        focus_space=codes[row_of_focus[order]],
+        spaces=[str(space) for space in spaces],
+        feature=names,
+        weights=weights,
+        texts={**texts, "analysis_year": table["year"].to_numpy(np.int32)},
+    )
+    sources = [coordinates, metadata, *(path for pair in features for path in pair)]
+    return with_step(
+        corpus, "read_neurosynth", settings={"files": [Path(path).name for path in sources]}
+    )
+
+
+def _read_table(path: Path, required: Sequence[str], text: Sequence[str]) -> pd.DataFrame:
+    """Read a tab-separated table; every way of not being one is a SourceFormatError."""
+    if not path.is_file():
+        raise SourceFormatError(f"{path} is not there; expected a tab-separated table.")
+    try:
+        table = pd.read_csv(
+            path,
+            sep="\t",
+            dtype=dict.fromkeys(text, "str"),
+            keep_default_na=False,
+            na_values={axis: ["", "nan", "NaN", "NA", "n/a", "None"] for axis in _AXES},
+            encoding="utf-8",
+            low_memory=False,
+        )
+    except pd.errors.EmptyDataError:
+        raise SourceFormatError(
+            f"{path}, line 1: the file is empty; expected a header with {', '.join(required)}."
+        ) from None
+    except (EOFError, zlib.error, OSError) as error:
+        raise SourceFormatError(
+            f"{path} is not a whole gzip file ({error}); download it again."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise SourceFormatError(
+            f"{path}, byte {error.start}: {error.reason}; expected text in UTF-8."
+        ) from error
+    except pd.errors.ParserError as error:
+        raise SourceFormatError(f"{path} is not a tab-separated table: {error}.") from error
+    missing = [name for name in required if name not in table.columns]
+    if missing:
+        raise SourceFormatError(
+            f"{path}, line 1: no column {', '.join(missing)}; found {', '.join(table.columns)}. "
+            "Expected a tab-separated Neurosynth or NeuroQuery table."
+        )
+    if table.empty:
+        raise SourceFormatError(f"{path}, line 2: the table has a header and no row.")
+    return table
+
+
+def _read_metadata(path: Path) -> pd.DataFrame:
+    table = _read_table(path, ["id"], ["id", "space", "year", *_TEXTS])
+    _refuse_bad_ids(path, table["id"])
+    repeated = table["id"].duplicated()
+    if repeated.any():
+        line = int(np.argmax(repeated))
+        raise SourceFormatError(
+            f"{path}, line {line + 2}, column id: {table['id'][line]} is there already "
+            f"({repeated.sum():,} ids are repeated); each study must have one row."
+        )
+    for name in _TEXTS:
+        table[name] = table[name] if name in table.columns else ""
+    space = table["space"] if "space" in table.columns else pd.Series("MNI", index=table.index)
+    table["space"] = space.mask(space == "", "UNKNOWN")
+    year = pd.Series(table["year"] if "year" in table.columns else 0, index=table.index)
+    table["year"] = pd.to_numeric(year, errors="coerce").fillna(0).astype(int)
+    return table
+
+
+def _refuse_bad_ids(path: Path, ids: pd.Series) -> None:
+    blank = (ids.isna() | (ids.str.strip() == "")).to_numpy()
+    if blank.any():
+        raise SourceFormatError(
+            f"{path}, line {int(np.argmax(blank)) + 2}, column id: the id is blank "
+            f"({blank.sum():,} are); each row must name its study."
+        )
+
+
+def _read_coordinates(
+    path: Path, ids: pd.Series, metadata: Path
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    table = _read_table(path, ["id", *_AXES], ["id"])
+    _refuse_bad_ids(path, table["id"])
+    for axis in _AXES:
+        _refuse_non_numeric(path, axis, table[axis])
+    row = pd.Index(ids).get_indexer(pd.Index(table["id"]))
+    if (row < 0).any():
+        line = int(np.argmax(row < 0))
+        strangers = table["id"][row < 0].unique()
+        raise SourceFormatError(
+            f"{path}, line {line + 2}, column id: {table['id'][line]} is not in {metadata} "
+            f"({len(strangers):,} ids are not: {shorten(list(strangers))}); the two files must be "
+            "of the same version of the database."
+        )
+    return table[list(_AXES)].to_numpy(np.float64), row
+
+
+def _refuse_non_numeric(path: Path, axis: str, column: pd.Series) -> None:
+    numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+    bad = ~np.isfinite(numbers)
+    if bad.any():
+        line = int(np.argmax(bad))
+        found = "nothing" if pd.isna(column.iloc[line]) else repr(column.iloc[line])
+        raise SourceFormatError(
+            f"{path}, line {line + 2}, column {axis}: found {found}, expected a coordinate in mm "
+            f"({bad.sum():,} rows are like this); correct or remove the row."
+        )
+
+
+def _read_all_features(
+    files: Sequence[FeatureFiles], n_studies: int
+) -> tuple[list[str], sparse.csc_matrix | None]:
+    if not files:
+        return [], None
+    names: list[str] = []
+    blocks = []
+    for matrix_file, vocabulary_file in files:
+        matrix, vocabulary = _read_features(Path(matrix_file), Path(vocabulary_file), n_studies)
+        names += vocabulary
+        blocks.append(matrix)
+    repeated = pd.Series(names).duplicated()
+    if repeated.any():
+        raise SourceFormatError(
+            f"The feature {names[int(np.argmax(repeated))]} is in two of the feature files; give "
+            "each file once."
+        )
+    return names, sparse.csc_matrix(sparse.hstack(blocks, format="csc"))
+
+
+def _read_features(
+    matrix_file: Path, vocabulary_file: Path, n_studies: int
+) -> tuple[sparse.csc_matrix, list[str]]:
+    """Read one matrix as (analysis, feature), whichever way it is stored, with its full names."""
+    terms = _read_vocabulary(vocabulary_file)
+    try:
+        matrix = sparse.load_npz(matrix_file)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise SourceFormatError(
+            f"{matrix_file} could not be read as a scipy sparse matrix ({error}); expected the "
+            "_features.npz of the database."
+        ) from error
+    straight, turned = (n_studies, len(terms)), (len(terms), n_studies)
+    if matrix.shape == straight == turned:
+        warnings.warn(
+            f"{matrix_file.name} is {matrix.shape[0]} x {matrix.shape[1]}: as many studies as "
+            "features, so its shape does not tell which is which; rows are taken as studies.",
+            CorpusWarning,
+            stacklevel=4,
+        )
+    elif matrix.shape == turned:
+        matrix = matrix.T
+    elif matrix.shape != straight:
+        raise SourceFormatError(
+            f"{matrix_file} is a matrix of {matrix.shape[0]:,} x {matrix.shape[1]:,}; expected "
+            f"{straight[0]:,} studies (rows of the metadata) x {straight[1]:,} features (lines of "
+            f"{vocabulary_file.name}), or the same turned. Are the files of one version?"
+        )
+    columns = sparse.csc_matrix(matrix)
+    columns.sum_duplicates()
+    if not np.isfinite(columns.data).all():
+        bad = sparse.coo_matrix(columns)
+        at = int(np.argmax(~np.isfinite(bad.data)))
+        raise SourceFormatError(
+            f"{matrix_file}, row {bad.row[at] + 1}, column {bad.col[at] + 1}: found "
+            f"{bad.data[at]}, expected a finite weight."
+        )
+    named = _FEATURE_FILE.search(matrix_file.name)
+    prefix = "_".join(named.groups()) if named else matrix_file.stem
+    return columns, [f"{prefix}__{term}" for term in terms]
+
+
+def _read_vocabulary(path: Path) -> list[str]:
+    try:
+        terms = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SourceFormatError(
+            f"{path} could not be read ({error}); expected a text file with one feature a line."
+        ) from error
+    if not terms:
+        raise SourceFormatError(f"{path}, line 1: the file is empty; expected one feature a line.")
+    seen: dict[str, int] = {}
+    for line, term in enumerate(terms, start=1):
+        if not term.strip():
+            raise SourceFormatError(f"{path}, line {line}: the line is blank; expected a feature.")
+        if term in seen:
+            raise SourceFormatError(
+                f"{path}, line {line}: {term!r} is on line {seen[term]} already; each feature must "
+                "have one line."
+            )
+        seen[term] = line
+    return terms

@@ -1,0 +1,103 @@
+"""Results as zarr groups."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from zarr.codecs import BloscCodec
+
+from nimare_dask import results, schema
+from nimare_dask.parallel.execute import Report, write_blocks
+from nimare_dask.parallel.stores import open_group, stamp, whole_or_nothing
+
+#: Maps of a chunk when it holds whole maps (one map is 0.9 MB at 2 mm), and when it holds blocks
+#: of voxels.
+_WHOLE_MAPS, _MAPS = 16, 128
+
+
+def save_result(
+    maps: xr.Dataset,
+    path: str | Path,
+    *,
+    overwrite: bool = False,
+    report: Report | None = None,
+) -> Path:
+    """Compute a result, block by block, and write it as one zarr group.
+
+    Select what to keep first: ``save_result(terms[["z"]], path)`` computes z only.
+
+    Parameters
+    ----------
+    maps
+        A result, lazy or not.
+    path
+        Folder to write, usually ending in ``.zarr``. It appears when it is whole.
+    overwrite
+        Replace a zarr group that is there.
+    report
+        Called with the number of blocks written and of all blocks, for progress.
+
+    Raises
+    ------
+    StoreExistsError
+        When `path` exists and may not be replaced.
+    """
+    results.check(maps)
+    target = Path(path)
+    stamped = stamp(maps, kind=schema.RESULT_KIND, version=schema.RESULT_VERSION, facts={})
+    lazy = {
+        str(name): variable.data
+        for name, variable in stamped.variables.items()
+        if isinstance(variable.data, da.Array)
+    }
+    encoding = {str(name): _encoding(stamped[name]) for name in stamped.variables}
+    with whole_or_nothing(target, overwrite=overwrite) as partial:
+        # This writes metadata and what is in memory already; the lazy blocks come after.
+        stamped.to_zarr(
+            partial, zarr_format=3, consolidated=False, compute=False, encoding=encoding
+        )
+        write_blocks(lazy, partial, report=report)
+    return target
+
+
+def _encoding(variable: xr.DataArray) -> dict[str, Any]:
+    encoding: dict[str, Any] = {}
+    if variable.dtype.kind in "fiu":
+        # Maps of integer counts repeat their values, which lz4 finds when bytes are shuffled.
+        encoding["compressors"] = [BloscCodec(cname="lz4", clevel=5, shuffle="shuffle")]
+    if variable.ndim and variable.size:
+        encoding["chunks"] = _chunks(variable)
+    return encoding
+
+
+def _chunks(variable: xr.DataArray) -> tuple[int, ...]:
+    """Chunks that each block of a lazy variable covers whole."""
+    if not isinstance(variable.data, da.Array):
+        return (1,) * (variable.ndim - 1) + variable.shape[-1:]
+    sizes = [max(chunks) for chunks in variable.data.chunks]
+    if variable.ndim > 1:
+        wanted = _WHOLE_MAPS if len(variable.data.chunks[-1]) == 1 else _MAPS
+        blocks = variable.data.chunks[-2]
+        if all(block % wanted == 0 for block in blocks[:-1]):
+            sizes[-2] = min(wanted, sizes[-2])
+    return tuple(int(np.clip(size, 1, None)) for size in sizes)
+
+
+def open_result(path: str | Path) -> xr.Dataset:
+    """Open a result that :func:`save_result` wrote; maps are read when they are used.
+
+    Raises
+    ------
+    SourceFormatError
+        When it is not a result, or of another schema version.
+    """
+    opened = open_group(
+        Path(path), kind=schema.RESULT_KIND, version=schema.RESULT_VERSION, chunks={}
+    )
+    results.check(opened)
+    small = [name for name in opened.coords if opened[name].dtype.kind in "UOTiu"]
+    return opened.assign_coords({name: opened[name].load() for name in small})
