@@ -60,23 +60,25 @@ class LocatedFoci:
     Attributes
     ----------
     ijk
-        Voxel indices, (focus, 3); may lie outside the volume.
-    analysis
-        Position of the analysis of each focus, (focus,).
-    n_analyses
-        Analyses, with or without foci.
+        Voxel indices, (focus, 3), one analysis after the other; may lie outside the volume.
+    n_foci
+        Foci of each analysis, (analysis,).
     n_by_space
         Foci by the space that they were reported in.
     n_outside_mask, n_outside_volume
         Foci outside the mask (which includes those outside the volume), and outside the volume.
     """
 
-    ijk: NDArray[np.int32]
-    analysis: NDArray[np.int32]
-    n_analyses: int
+    ijk: NDArray[np.int16]
+    n_foci: NDArray[np.int32]
     n_by_space: dict[str, int]
     n_outside_mask: int
     n_outside_volume: int
+
+    @property
+    def n_analyses(self) -> int:
+        """Analyses, with or without foci."""
+        return len(self.n_foci)
 
     def report(self) -> dict[str, Any]:
         """The counts, for provenance and for people."""
@@ -96,7 +98,7 @@ def locate(corpora: list[xr.Dataset], space: Space) -> LocatedFoci:
     """
     for corpus in corpora:
         _corpus.check(corpus)
-    xyz, by_space, owners, n_analyses = [], dict[str, int](), [], 0
+    xyz, by_space = [], dict[str, int]()
     for corpus in corpora:
         codes, names = corpus["focus_space"].values, corpus.attrs["spaces"]
         points = corpus["focus_xyz"].values.astype(np.float64)
@@ -105,17 +107,16 @@ def locate(corpora: list[xr.Dataset], space: Space) -> LocatedFoci:
             by_space[name] = by_space.get(name, 0) + int(here.sum())
             points[here] = _to_reference(points[here], name, space.reference)
         xyz.append(points)
-        owners.append(_corpus.analysis_of_focus(corpus) + n_analyses)
-        n_analyses += corpus.sizes["analysis"]
     _warn_of_unknown_spaces(by_space)
-    ijk = mm_to_voxel(np.concatenate(xyz), space.affine).astype(np.int32)
+    # A focus beyond the range of int16 is further from any volume than any footprint.
+    far = np.iinfo(np.int16)
+    ijk = mm_to_voxel(np.concatenate(xyz), space.affine).clip(far.min, far.max).astype(np.int16)
     in_volume = np.all((ijk >= 0) & (ijk < space.shape), axis=1)
     in_mask = np.zeros(len(ijk), bool)
     in_mask[in_volume] = space.mask[tuple(ijk[in_volume].T)]
     return LocatedFoci(
         ijk=ijk,
-        analysis=np.concatenate(owners).astype(np.int32),
-        n_analyses=n_analyses,
+        n_foci=np.concatenate([corpus["analysis_n_foci"].values for corpus in corpora]),
         n_by_space={name: count for name, count in by_space.items() if count},
         n_outside_mask=int((~in_mask).sum()),
         n_outside_volume=int((~in_volume).sum()),
@@ -144,11 +145,15 @@ def _warn_of_unknown_spaces(by_space: dict[str, int]) -> None:
         )
 
 
-def index(foci: LocatedFoci, kernel: MKDAKernel, space: Space) -> coverage.FocusIndex:
-    """Sort foci by line of voxels, with the footprint of `kernel`; see kernels.coverage."""
-    return coverage.index_foci(
-        foci.ijk, foci.analysis, kernel.footprint(space), space.shape, foci.n_analyses
-    )
+def index_foci(
+    ijk: NDArray[np.int16],
+    n_foci: NDArray[np.int32],
+    footprint: NDArray[np.int32],
+    shape: tuple[int, int, int],
+) -> coverage.FocusIndex:
+    """Sort foci, one analysis after the other, by line of voxels; see kernels.coverage."""
+    analysis = np.repeat(np.arange(len(n_foci), dtype=np.int32), n_foci)
+    return coverage.index_foci(ijk, analysis, footprint, shape, len(n_foci))
 
 
 def activation_maps(
@@ -180,17 +185,16 @@ def activation_maps(
     kernel, space = kernel or MKDAKernel(), load_space(space)
     foci = locate([corpus], space)
     starts = np.arange(0, foci.n_analyses, analysis_chunk)
-    edges = np.searchsorted(foci.analysis, np.append(starts, foci.n_analyses))
+    first_focus = np.append(0, np.cumsum(foci.n_foci))
     voxel_ijk = shapes.share(space.voxel_ijk)
     blocks = []
-    for block, start in enumerate(starts):
-        chosen = slice(edges[block], edges[block + 1])
-        n = min(analysis_chunk, foci.n_analyses - int(start))
-        ijk, owner = foci.ijk[chosen], (foci.analysis[chosen] - start).astype(np.int32)
+    for start in starts.tolist():
+        n_foci = foci.n_foci[start : start + analysis_chunk]
+        ijk = foci.ijk[first_focus[start] : first_focus[start + len(n_foci)]]
         value = shapes.call_once(
-            _dense_block, ijk, owner, n, kernel.footprint(space), space.shape, voxel_ijk
+            _dense_block, ijk, n_foci, kernel.footprint(space), space.shape, voxel_ijk
         )
-        blocks.append(da.from_delayed(value, (n, space.n_voxels), np.uint8))
+        blocks.append(da.from_delayed(value, (len(n_foci), space.n_voxels), np.uint8))
     return xr.DataArray(
         da.concatenate(blocks, axis=0),
         dims=("analysis", "voxel"),
@@ -204,12 +208,11 @@ def activation_maps(
 
 
 def _dense_block(
-    ijk: NDArray[np.int32],
-    owner: NDArray[np.int32],
-    n_analyses: int,
+    ijk: NDArray[np.int16],
+    n_foci: NDArray[np.int32],
     footprint: NDArray[np.int32],
     shape: tuple[int, int, int],
     voxel_ijk: NDArray[np.int16],
 ) -> NDArray[np.uint8]:
-    focus_index = coverage.index_foci(ijk, owner, footprint, shape, n_analyses)
+    focus_index = index_foci(ijk, n_foci, footprint, shape)
     return coverage.dense_activation(focus_index, coverage.group_lines(voxel_ijk))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
 
-from nimare_dask.activation import LocatedFoci, MKDAKernel
+from nimare_dask.activation import LocatedFoci, MKDAKernel, index_foci
 from nimare_dask.kernels import coverage
 from nimare_dask.parallel import shapes
 from nimare_dask.space import Space
@@ -43,12 +43,11 @@ class Counting:
     @cached_property
     def _index(self) -> Any:
         return shapes.call_once(
-            coverage.index_foci,
+            index_foci,
             self.foci.ijk,
-            self.foci.analysis,
+            self.foci.n_foci,
             self.kernel.footprint(self.space),
             self.space.shape,
-            self.foci.n_analyses,
         )
 
     @cached_property

@@ -180,7 +180,7 @@ class MKDAChi2:
         foci = activation.locate([whole], space)
         job = Counting(foci, self.kernel, space)
         n_selected = np.asarray(membership.sum(axis=0)).ravel().astype(np.int64)
-        step = FEATURE_CHUNK if chunks == "feature" else len(names)
+        step = _feature_chunk(len(names)) if chunks == "feature" else len(names)
         chunk = shapes.voxel_chunk(space.n_voxels, 8 * len(names))
         counts, blocks = [], []
         for start in range(0, len(names), step):
@@ -277,6 +277,11 @@ def _lazy_maps(
         for name in chi2.probability_names(prior)
     ]
     return maps
+
+
+def _feature_chunk(n_features: int) -> int:
+    """Features of a block: some blocks for each core, in whole chunks of a saved result."""
+    return min(FEATURE_CHUNK, max(16, -(-n_features // 128) * 16))
 
 
 def _pair_dims(name: str) -> tuple[str, str]:

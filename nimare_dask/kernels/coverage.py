@@ -63,7 +63,7 @@ class Runs(NamedTuple):
 
 
 def index_foci(
-    ijk: NDArray[np.int32],
+    ijk: NDArray[np.integer],
     focus_analysis: NDArray[np.int32],
     footprint: NDArray[np.int32],
     shape: tuple[int, int, int],

@@ -1,0 +1,74 @@
+"""The command line: ``nimare-dask VERB ...``.
+
+Exit codes: 0 done; 1 an error that a person can mend, in one sentence; 2 wrong usage; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from nimare_dask._version import __version__
+from nimare_dask.cli import associate, corpora, demo, export
+from nimare_dask.errors import NimareDaskError
+
+app = typer.Typer(
+    name="nimare-dask",
+    help="Meta-analysis of the neuroimaging literature, from a laptop to a cluster.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(corpora.importers, name="import")
+app.command("info")(corpora.info)
+app.command("associate")(associate.associate)
+app.command("export")(export.export)
+app.command("demo")(demo.demo)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"nimare-dask {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show where an error arose (works after any verb).")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in given
+    given = corpora.split_pairs([word for word in given if word != "--debug"])
+    try:
+        app(args=given, prog_name="nimare-dask")
+    except NimareDaskError as error:
+        if debug:
+            raise
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except (OSError, MemoryError) as error:
+        # A full disk, a folder that cannot be written, too little memory: a sentence, not a trace.
+        if debug:
+            raise
+        print(f"Error: {type(error).__name__}: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("Stopped; nothing half-written is left behind.", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The verb associate: maps of every feature."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+class Effect(StrEnum):
+    """Which chi-square."""
+
+    association = "association"
+    uniformity = "uniformity"
+
+
+class Fdr(StrEnum):
+    """How the false discovery rate is controlled."""
+
+    indep = "indep"
+    negcorr = "negcorr"
+
+
+def associate(
+    corpus: Annotated[Path, typer.Argument(help="A corpus with features.")],
+    out: Annotated[Path, typer.Argument(help="Result to write, such as terms.zarr.")],
+    threshold: Annotated[
+        float, typer.Option(help="Smallest weight with which an analysis has a feature.")
+    ] = 0.001,
+    feature: Annotated[
+        list[str] | None, typer.Option(help="A feature; may be repeated. All by default.")
+    ] = None,
+    effect: Annotated[
+        list[Effect] | None, typer.Option(help="Which maps; may be repeated. Both by default.")
+    ] = None,
+    mask: Annotated[
+        str, typer.Option(help="A mask image, or mni152_2mm or mni152_1mm.")
+    ] = "mni152_2mm",
+    r: Annotated[float, typer.Option("--r", help="Radius of the MKDA kernel in mm.")] = 10.0,
+    fdr: Annotated[
+        bool, typer.Option("--fdr", help="Add z corrected for the false discovery rate.")
+    ] = False,
+    fdr_method: Annotated[
+        Fdr, typer.Option(help="indep: Benjamini-Hochberg; negcorr: Benjamini-Yekutieli.")
+    ] = Fdr.indep,
+    min_analyses: Annotated[int, typer.Option(help="Drop features that fewer analyses have.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a running Dask scheduler; else threads here.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
+) -> None:
+    """Compare, for every feature, the analyses that have it with the rest (MKDA chi-square)."""
+    import time
+
+    from nimare_dask.activation import MKDAKernel
+    from nimare_dask.cli.console import peak_memory, say, sentences_for_warnings
+    from nimare_dask.corpus import open_corpus
+    from nimare_dask.estimators.mkda_chi2 import MKDAChi2
+    from nimare_dask.parallel.execute import connected
+    from nimare_dask.parallel.stores import refuse_existing
+    from nimare_dask.space import load_space
+
+    start = time.perf_counter()
+    refuse_existing(out, overwrite=force)
+    estimator = MKDAChi2(kernel=MKDAKernel(r=r))
+    space = load_space(mask)
+    with sentences_for_warnings(), connected(scheduler):
+        maps = estimator.fit_features(
+            open_corpus(corpus),
+            threshold=threshold,
+            features=feature,
+            space=space,
+            min_analyses=min_analyses,
+            chunks="feature" if fdr else "voxel",
+        )
+        effects = [str(name) for name in effect or Effect]
+        maps = save_features(
+            maps.sel(effect=effects), out, fdr_method=str(fdr_method) if fdr else None, force=force
+        )
+    say(
+        f"{maps.sizes['feature']:,} features in {out} after {time.perf_counter() - start:.0f} s; "
+        f"peak memory {peak_memory() / 1e9:.1f} GB."
+    )
+
+
+def save_features(
+    maps: xr.Dataset, out: Path, *, fdr_method: str | None, force: bool
+) -> xr.Dataset:
+    """Correct, plan, compute and write the z maps of features; give the saved result."""
+    import dask.array as da
+
+    from nimare_dask.cli.console import progress, say
+    from nimare_dask.correct import correct_fdr
+    from nimare_dask.io.results import open_result, save_result
+    from nimare_dask.parallel.plan import plan
+
+    keep = ["z"]
+    if fdr_method is not None:
+        maps = correct_fdr(maps, method="indep" if fdr_method == "indep" else "negcorr")
+        keep.append(f"z_fdr_{fdr_method}")
+    maps = maps[keep]
+    lazy = {name: maps[name].data for name in keep if isinstance(maps[name].data, da.Array)}
+    _warm_up(fdr=fdr_method is not None)
+    say(f"{maps.sizes['feature']:,} features x {maps.sizes['voxel']:,} voxels. {plan(lazy)}")
+    with progress("Computing") as report:
+        save_result(maps, out, overwrite=force, report=report)
+    return open_result(out)
+
+
+def _warm_up(*, fdr: bool) -> None:
+    """Run the kernels once on next to nothing, so that compiling them is not in the plan."""
+    import warnings
+
+    import numpy as np
+
+    from nimare_dask.correct import correct_fdr
+    from nimare_dask.estimators.mkda_chi2 import MKDAChi2
+    from nimare_dask.simulate import simulate_corpus
+    from nimare_dask.space import Space
+
+    tiny = Space("tiny", np.ones((4, 4, 4), bool), np.diag([2.0, 2.0, 2.0, 1.0]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        corpus = simulate_corpus(20, n_foci=40, n_features=2, effects_per_feature=1, space=tiny)
+        maps = MKDAChi2().fit_features(
+            corpus, threshold=0.01, space=tiny, chunks="feature" if fdr else "voxel"
+        )
+        (correct_fdr(maps)["z_fdr_indep"] if fdr else maps["z"]).compute(scheduler="synchronous")
