@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 class Effect(StrEnum):
     """Which chi-square."""
 
-    association = "association"
     uniformity = "uniformity"
+    association = "association"
 
 
 class Fdr(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,26 +33,31 @@ def save_picture(image: nib.Nifti1Image, path: str | Path, *, title: str) -> Pat
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     values = np.asarray(image.get_fdata())
+    if not values.any():
+        title = f"{title} (nothing passes)"
     top = float(np.abs(values).max()) or 1.0
     peak = np.unravel_index(int(np.argmax(values)), values.shape)
     centre = (image.affine @ [*peak, 1])[:3]
     figure, axes = pyplot.subplots(2, 1, figsize=(9, 6.4), height_ratios=(1, 0.9))
     try:
-        figure.suptitle(title)
-        plotting.plot_stat_map(
-            image, axes=axes[0], cut_coords=tuple(centre), vmax=top, threshold=1e-6
-        )
-        plotting.plot_glass_brain(
-            image,
-            axes=axes[1],
-            display_mode="lyrz",
-            plot_abs=False,
-            vmax=top,
-            threshold=1e-6,
-            colorbar=True,
-            cbar_tick_format="%.0f",
-        )
-        figure.savefig(target, dpi=110, bbox_inches="tight")
+        with warnings.catch_warnings():
+            # nilearn warns of a map that is 0 everywhere; the title says it.
+            warnings.filterwarnings("ignore", "empty mask", UserWarning)
+            figure.suptitle(title)
+            plotting.plot_stat_map(
+                image, axes=axes[0], cut_coords=tuple(centre), vmax=top, threshold=1e-6
+            )
+            plotting.plot_glass_brain(
+                image,
+                axes=axes[1],
+                display_mode="lyrz",
+                plot_abs=False,
+                vmax=top,
+                threshold=1e-6,
+                colorbar=True,
+                cbar_tick_format="%.0f",
+            )
+            figure.savefig(target, dpi=110, bbox_inches="tight")
     finally:
         pyplot.close(figure)
     return target
