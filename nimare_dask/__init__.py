@@ -17,6 +17,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from nimare_dask._version import __version__
+from nimare_dask.config import choose_numba_cache
+
+choose_numba_cache()
 
 if TYPE_CHECKING:
     from nimare_dask import corpus
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
         SourceFormatError,
         StoreExistsError,
         UnknownLabelError,
+        WorkerError,
     )
     from nimare_dask.estimators.mkda_chi2 import MKDAChi2
     from nimare_dask.io.neurosynth import read_neurosynth
@@ -56,10 +60,11 @@ _HOME = {
     "Space": "space",
     "StoreExistsError": "errors",
     "UnknownLabelError": "errors",
+    "WorkerError": "errors",
     "activation_maps": "activation",
     "correct_fdr": "correct",
     "get_map": "io.nifti",
-    "has_label": "select",
+    "has_label": "selection",
     "load_space": "space",
     "open_corpus": "corpus",
     "open_result": "io.results",
@@ -84,6 +89,7 @@ __all__ = [
     "Space",
     "StoreExistsError",
     "UnknownLabelError",
+    "WorkerError",
     "__version__",
     "activation_maps",
     "corpus",

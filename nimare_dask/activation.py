@@ -41,7 +41,8 @@ class MKDAKernel:
     r: float = 10.0
 
     def __post_init__(self) -> None:
-        if not (np.isfinite(self.r) and self.r > 0):
+        radius: object = self.r
+        if not isinstance(radius, int | float | np.number) or not 0 < float(radius) < np.inf:
             raise SettingsError(f"r is {self.r!r}; expected a radius in mm above 0.")
 
     def footprint(self, space: Space) -> NDArray[np.int32]:
@@ -181,7 +182,16 @@ def activation_maps(
     maps
         uint8, 1 where active, (analysis, voxel), with the coordinates ``analysis_id`` and
         ``voxel_i``, ``voxel_j`` and ``voxel_k``.
+
+    Raises
+    ------
+    SchemaError
+        When `corpus` is not a corpus.
+    SettingsError
+        For a space or chunk that cannot be.
     """
+    if analysis_chunk < 1:
+        raise SettingsError(f"analysis_chunk is {analysis_chunk}; expected at least 1.")
     kernel, space = kernel or MKDAKernel(), load_space(space)
     foci = locate([corpus], space)
     starts = np.arange(0, foci.n_analyses, analysis_chunk)

@@ -72,11 +72,31 @@ def build(
         When the parts do not fit together.
     """
     ids = _text(analysis_id)
-    coordinates = np.asarray(xyz, dtype=np.float64).reshape(-1, 3)
+    coordinates = np.asarray(xyz, dtype=np.float64)
+    if coordinates.size == 0:
+        coordinates = coordinates.reshape(0, 3)
+    if coordinates.ndim != 2 or coordinates.shape[1] != 3:
+        raise SchemaError(f"xyz has shape {coordinates.shape}; expected (focus, 3) in mm.")
+    if weights is None and len(feature):
+        raise SchemaError(f"There are {len(feature):,} features and no weights; give both.")
+    if weights is not None and weights.shape != (len(ids), len(feature)):
+        raise SchemaError(
+            f"weights has shape {weights.shape}; expected (analysis, feature), which is "
+            f"({len(ids)}, {len(feature)})."
+        )
+    sizes = np.asarray(n_foci)
+    if sizes.size and not np.array_equal(sizes, sizes.astype(np.int32)):
+        raise SchemaError("n_foci has values that are not whole numbers; expected counts.")
+    codes = np.asarray(focus_space, np.int64)
+    if codes.size and not (codes.min() >= 0 and codes.max() < min(len(spaces), 128)):
+        raise SchemaError(
+            f"focus_space has codes {codes.min()} to {codes.max()} but there are {len(spaces)} "
+            "names in `spaces`; each code must point at one, and there can be 128."
+        )
     variables: dict[str, Any] = {
-        "analysis_n_foci": ("analysis", np.asarray(n_foci, np.int32)),
+        "analysis_n_foci": ("analysis", sizes.astype(np.int32)),
         "focus_xyz": (("focus", "axis"), coordinates),
-        "focus_space": ("focus", np.asarray(focus_space, np.int8)),
+        "focus_space": ("focus", codes.astype(np.int8)),
     }
     for name, values in (texts or {}).items():
         kept = np.asarray(values)
@@ -93,7 +113,10 @@ def build(
         variables["weight_analysis"] = ("weight", columns.indices.astype(np.int32))
         variables["weight_value"] = ("weight", columns.data)
         labels["feature"] = ("feature", _text(np.asarray(feature, dtype=object)))
-    corpus = xr.Dataset(variables, coords=labels, attrs={"spaces": list(spaces)})
+    try:
+        corpus = xr.Dataset(variables, coords=labels, attrs={"spaces": list(spaces)})
+    except ValueError as error:
+        raise SchemaError(f"The parts of the corpus do not fit together: {error}.") from error
     corpus["analysis_n_foci"].attrs["sample_dimension"] = "focus"
     if weights is not None:
         corpus["feature_n_weights"].attrs["sample_dimension"] = "weight"
@@ -102,7 +125,8 @@ def build(
 
 
 def _text(values: ArrayLike) -> NDArray[Any]:
-    return np.asarray(values, dtype=object).astype(str).astype(np.dtypes.StringDType())
+    texts = [str(value) for value in np.asarray(values, dtype=object).ravel().tolist()]
+    return np.array(texts, dtype=np.dtypes.StringDType())
 
 
 def check(corpus: xr.Dataset) -> None:
@@ -126,11 +150,14 @@ def check(corpus: xr.Dataset) -> None:
     _refuse_duplicates("analysis_id", corpus["analysis_id"].values)
     if "feature" in corpus.dims:
         _refuse_duplicates("feature", corpus["feature"].values)
-        if corpus["feature_n_weights"].values.sum() != corpus.sizes["weight"]:
+        n_weights = corpus["feature_n_weights"].values
+        if n_weights.min(initial=0) < 0 or n_weights.sum() != corpus.sizes["weight"]:
             raise SchemaError(
-                f"feature_n_weights adds up to {corpus['feature_n_weights'].values.sum():,} but "
+                f"feature_n_weights adds up to {n_weights.sum():,} but "
                 f"there are {corpus.sizes['weight']:,} weights; they must agree."
             )
+        if not np.isfinite(corpus["weight_value"].values).all():
+            raise SchemaError("weight_value has values that are not finite; remove those weights.")
         rows = corpus["weight_analysis"].values
         if rows.size and (rows.min() < 0 or rows.max() >= corpus.sizes["analysis"]):
             raise SchemaError("weight_analysis points at an analysis that is not there.")
@@ -147,7 +174,7 @@ def _refuse_duplicates(name: str, values: NDArray[Any]) -> None:
 
 def digest(corpus: xr.Dataset) -> str:
     """SHA-256 of the content of a corpus, however it is stored or chunked."""
-    return corpus.attrs.get("digest") or digest_dataset(corpus, _DIGESTED)
+    return digest_dataset(corpus, _DIGESTED)
 
 
 def save_corpus(corpus: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -180,7 +207,7 @@ def save_corpus(corpus: xr.Dataset, path: str | Path, *, overwrite: bool = False
         for name in stamped.variables
         if stamped[name].size
     }
-    with whole_or_nothing(target, overwrite=overwrite) as partial:
+    with whole_or_nothing(target, kind=schema.CORPUS_KIND, overwrite=overwrite) as partial:
         stamped.to_zarr(partial, zarr_format=3, consolidated=False, encoding=encoding)
     return target
 
@@ -212,7 +239,8 @@ def open_corpus(path: str | Path) -> xr.Dataset:
         ) from error
     if corpus.sizes["focus"] == 0:
         raise SourceFormatError(f"{target} has no focus; there is nothing to analyse in it.")
-    if found != corpus.attrs.get("digest"):
+    # What was checked is not kept: the next step may change the content.
+    if found != corpus.attrs.pop("digest", None):
         raise SourceFormatError(
             f"{target} has content that does not fit its digest, so something changed it after it "
             "was written; make the corpus again from its source."

@@ -13,6 +13,7 @@ from nimare_dask.errors import SchemaError, SettingsError
 from nimare_dask.kernels.levels import look_up
 from nimare_dask.parallel.shapes import apply_to_whole_maps
 from nimare_dask.provenance import steps, with_step
+from nimare_dask.schema import describe
 from nimare_dask.stats import chi2, pz
 from nimare_dask.stats.chi2 import is_degenerate
 from nimare_dask.stats.multiple import FdrMethod, fdr_of_levels
@@ -68,7 +69,7 @@ def correct_fdr(maps: xr.Dataset, *, method: FdrMethod = "indep") -> xr.Dataset:
         for output in _CORRECTED
     }
     return with_step(
-        maps.assign(corrected),
+        describe(maps.assign(corrected)),
         "correct_fdr",
         settings={"method": method},
         references=[_REFERENCES[method]],
@@ -78,10 +79,10 @@ def correct_fdr(maps: xr.Dataset, *, method: FdrMethod = "indep") -> xr.Dataset:
 def _p_source(maps: xr.Dataset) -> tuple[Source, list[Any]]:
     """What p values are taken from, with z last: one array, or the map itself and z."""
     z = maps["z"]
-    if "n_active" in maps.coords and "effect" in z.dims:
+    n = next((step["n_analyses"] for step in steps(maps)[::-1] if "n_analyses" in step), None)
+    if n is not None and "n_active" in maps.coords and "effect" in maps.coords:
         # z is the signed root of chi-square, so one array has both. Only where a table had an
         # empty margin is chi-square not the square of z.
-        n = next(step["n_analyses"] for step in reversed(steps(maps)) if "n_analyses" in step)
         empty = maps["n_active"].copy(data=is_degenerate(maps["n_active"].data, n))
         degenerate = empty & (maps["effect"] == "association")
         once = {dim: 1 for dim in z.dims if dim not in degenerate.dims}

@@ -8,6 +8,7 @@
     ├── SourceFormatError   (ValueError)      a file that is not what it should be
     ├── SelectionError      (ValueError)      a choice of analyses that leaves nothing to compare
     ├── UnknownLabelError   (LookupError)     a feature, effect or map that is not there
+    ├── WorkerError         (RuntimeError)    a cluster that lost its workers
     ├── StoreExistsError    (FileExistsError) a result that would overwrite something
     └── DownloadError       (OSError)         a download that did not end well
 
@@ -44,6 +45,10 @@ class UnknownLabelError(NimareDaskError, LookupError):
     """A feature, effect, map or other label was asked for that is not there."""
 
 
+class WorkerError(NimareDaskError, RuntimeError):
+    """A cluster has no workers, lost them, or they cannot do the work."""
+
+
 class StoreExistsError(NimareDaskError, FileExistsError):
     """Writing would overwrite something that is already there."""
 
@@ -65,7 +70,12 @@ def shorten(items: Sequence[object], limit: int = 5) -> str:
 
 def suggest(name: str, known: Sequence[str]) -> str:
     """Name the known labels nearest to `name`, for the end of a message."""
+    if not name:
+        return f"There are {shorten(list(known), 8)}."
+    last = {label.rpartition("__")[2]: label for label in known}
     near = get_close_matches(name, known, n=3, cutoff=0.5)
+    near += [last[part] for part in get_close_matches(name, list(last), n=3, cutoff=0.5)]
+    near = list(dict.fromkeys(near))
     near += [label for label in known if name.lower() in label.lower() and label not in near][:3]
     if near:
         return f"Did you mean {shorten(near)}?"

@@ -73,6 +73,11 @@ def steps(dataset: xr.Dataset) -> list[dict[str, Any]]:
     return list(json.loads(dataset.attrs.get(_ATTRIBUTE, "[]")))
 
 
+def _plain(value: Any) -> Any:
+    """What JSON can hold of a numpy number or array, or of a path."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
+
+
 def with_step(
     dataset: xr.Dataset,
     name: str,
@@ -98,4 +103,4 @@ def with_step(
     """
     step = {"step": name, "settings": dict(settings or {}), **facts, "versions": versions()}
     step["references"] = {key: REFERENCES[key] for key in references}
-    return dataset.assign_attrs({_ATTRIBUTE: json.dumps([*steps(dataset), step])})
+    return dataset.assign_attrs({_ATTRIBUTE: json.dumps([*steps(dataset), step], default=_plain)})

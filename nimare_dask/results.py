@@ -126,13 +126,21 @@ def find_map(maps: xr.Dataset, name: str, **labels: str) -> NDArray[np.float32]:
     wanted = dict(labels)
     variable = name
     for key in keys:
-        if key.name == name:
+        if key.name == name and name not in maps.data_vars:
             variable, wanted = key.variable, {**key.labels, **wanted}
+            if any(wanted[dim] != label for dim, label in key.labels.items()):
+                raise UnknownLabelError(
+                    f"{name!r} is not a map of {labels}; leave one of them out."
+                )
     if variable not in maps.data_vars:
         raise UnknownLabelError(
             f"The result has no map {name!r}. {suggest(name, [key.name for key in keys])}"
         )
     array = maps[variable]
+    strange = [dim for dim in labels if dim not in array.dims]
+    if strange:
+        dims = ", ".join(str(dim) for dim in array.dims if dim != "voxel") or "no labels"
+        raise UnknownLabelError(f"{name!r} has no {strange[0]} to choose by; it has {dims}.")
     for dim in [str(dim) for dim in array.dims if dim != "voxel"]:
         known = [str(label) for label in maps[dim].values]
         if dim not in wanted and len(known) == 1:

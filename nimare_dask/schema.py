@@ -71,6 +71,7 @@ VARIABLES: dict[str, Variable] = {
     ),
     "weight_analysis": Variable(("weight",), "integer", "", "position of the analysis of a weight"),
     "weight_value": Variable(("weight",), "float", "1", "how much of the feature an analysis has"),
+    "axis": Variable(("axis",), "text", "", "x, y and z"),
     "truth_xyz": Variable(("truth", "axis"), "float", "mm", "where a simulation planted an effect"),
     "truth_feature": Variable(("truth",), "integer", "", "position of the feature of that effect"),
     # results
@@ -83,6 +84,13 @@ VARIABLES: dict[str, Variable] = {
     "logp": _map("-log10 of the p value"),
     "chi2": _map("chi-square with one degree of freedom"),
     "prob": _map("probability"),
+    **{
+        f"{name}_fdr_{method}": _map(f"{text}, corrected for the false discovery rate ({long})")
+        for method, long in (("indep", "Benjamini-Hochberg"), ("negcorr", "Benjamini-Yekutieli"))
+        for name, text in (("z", "z score"), ("p", "p value"), ("logp", "-log10 of the p value"))
+    },
+    "effect": Variable(("effect",), "text", "", "which chi-square"),
+    "probability": Variable(("probability",), "text", "", "of what, A activation, F the feature"),
     "n_active": Variable(
         ("voxel",), "integer", "analysis", "analyses, selected or not, active at a voxel"
     ),

@@ -7,6 +7,7 @@ import xarray as xr
 
 from nimare_dask import corpus as _corpus
 from nimare_dask.errors import SchemaError, SelectionError, UnknownLabelError, find_label
+from nimare_dask.provenance import with_step
 
 #: Where NiMARE draws the line between an analysis that has a feature and one that has not.
 DEFAULT_THRESHOLD = 0.001
@@ -51,8 +52,10 @@ def has_label(corpus: xr.Dataset, label: str, threshold: float = DEFAULT_THRESHO
     enough = corpus["weight_value"].values[start:end] >= threshold
     mask = np.full(corpus.sizes["analysis"], threshold <= 0.0)
     mask[corpus["weight_analysis"].values[start:end]] = enough
-    attributes = {"selection": f"{corpus['feature'].values[feature]} >= {threshold:g}"}
-    return xr.DataArray(mask, dims="analysis", name="mask", attrs=attributes)
+    # The names of the analyses go along, so that a mask cannot be used on another corpus.
+    return xr.DataArray(
+        mask, dims="analysis", name="mask", coords={"analysis_id": corpus["analysis_id"]}
+    )
 
 
 def select(corpus: xr.Dataset, mask: xr.DataArray | np.ndarray) -> xr.Dataset:
@@ -78,6 +81,12 @@ def select(corpus: xr.Dataset, mask: xr.DataArray | np.ndarray) -> xr.Dataset:
         When it marks no analysis.
     """
     chosen = np.asarray(mask)
+    ids = mask.coords.get("analysis_id") if isinstance(mask, xr.DataArray) else None
+    if ids is not None and not np.array_equal(ids.values, corpus["analysis_id"].values):
+        raise SchemaError(
+            "The mask was made from another corpus: its analyses are not those of this one. Make "
+            "it again with has_label() from this corpus."
+        )
     if chosen.dtype != bool or chosen.shape != (corpus.sizes["analysis"],):
         raise SchemaError(
             f"The mask has values of type {chosen.dtype} and shape {chosen.shape}; expected "
@@ -104,5 +113,4 @@ def select(corpus: xr.Dataset, mask: xr.DataArray | np.ndarray) -> xr.Dataset:
         selected["weight_analysis"] = selected["weight_analysis"].copy(
             data=place[selected["weight_analysis"].values]
         )
-    selected.attrs.pop("digest", None)
-    return selected
+    return with_step(selected, "select", n_selected=int(chosen.sum()), n_before=len(chosen))

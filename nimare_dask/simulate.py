@@ -12,6 +12,7 @@ from scipy.sparse import csc_matrix
 from nimare_dask import corpus as _corpus
 from nimare_dask.errors import SettingsError
 from nimare_dask.provenance import with_step
+from nimare_dask.schema import describe
 from nimare_dask.space import Space, load_space, voxel_to_mm
 
 
@@ -65,11 +66,22 @@ def simulate_corpus(
         When there are fewer foci than analyses, or a number cannot be.
     """
     total = 35 * n_analyses if n_foci is None else n_foci
+    if any(int(n) != n for n in (n_analyses, total, n_features, effects_per_feature)):
+        raise SettingsError("The numbers of analyses, foci, features and effects must be whole.")
     if n_analyses < 1 or n_features < 1 or effects_per_feature < 1:
         raise SettingsError(
             f"n_analyses, n_features and effects_per_feature are {n_analyses}, {n_features} and "
             f"{effects_per_feature}; each must be at least 1."
         )
+    amounts = {
+        "features_per_analysis": features_per_analysis,
+        "foci_per_effect": foci_per_effect,
+        "spread": spread,
+        "random_state": random_state,
+    }
+    for name, amount in amounts.items():
+        if not (np.isfinite(amount) and amount >= 0):
+            raise SettingsError(f"{name} is {amount}; expected a number that is at least 0.")
     if total < n_analyses:
         raise SettingsError(
             f"n_foci is {total:,} for {n_analyses:,} analyses; each analysis needs at least one."
@@ -123,14 +135,11 @@ def simulate_corpus(
         "n_analyses": n_analyses,
         "n_foci": total,
         "n_features": n_features,
-        "features_per_analysis": features_per_analysis,
         "effects_per_feature": effects_per_feature,
-        "foci_per_effect": foci_per_effect,
-        "spread": spread,
         "space": volume.name,
-        "random_state": random_state,
+        **amounts,
     }
-    return with_step(corpus, "simulate_corpus", settings=settings)
+    return with_step(describe(corpus), "simulate_corpus", settings=settings)
 
 
 def _draw(rng: np.random.Generator, n: int, size: int) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -94,7 +95,7 @@ class Space:
 
 
 def load_space(
-    space: str | Path | nib.Nifti1Image | Space, *, reference: Reference = "MNI"
+    space: str | Path | nib.Nifti1Image | Space, *, reference: Reference | None = None
 ) -> Space:
     """Load a mask.
 
@@ -105,7 +106,7 @@ def load_space(
         mask of the template in nilearn's package, taken at the voxel centres of the FSL grid; or
         the path of a mask image; or an image object. Voxels that are not zero are inside.
     reference
-        The space of the millimetres of an image: ``"MNI"`` or ``"TAL"``.
+        The space of the millimetres of an image: ``"MNI"`` (the default) or ``"TAL"``.
 
     Returns
     -------
@@ -115,14 +116,20 @@ def load_space(
     Raises
     ------
     SettingsError
-        For a name that is not known.
+        For a name that is not known, or a reference that contradicts the space.
     SourceFormatError
         For an image that is not a mask of three dimensions.
     """
-    if isinstance(space, Space):
-        return space
     if isinstance(space, str) and space in _GRIDS:
-        return _template_space(space)
+        space = _template_space(space)
+    if isinstance(space, Space):
+        if reference not in (None, space.reference):
+            raise SettingsError(
+                f"reference is {reference!r}, but {space.name} is in {space.reference}; leave it "
+                "out."
+            )
+        return space
+    reference = reference or "MNI"
     if isinstance(space, str | Path):
         return _image_space(*_read_image(Path(space)), reference)
     return _image_space(space, "mask image", reference)
@@ -157,7 +164,7 @@ def _read_image(path: Path) -> tuple[Any, str]:
         )
     try:
         return nib.load(path), str(path)
-    except (nib.filebasedimages.ImageFileError, OSError, EOFError) as error:
+    except (nib.filebasedimages.ImageFileError, OSError, EOFError, zlib.error) as error:
         raise SourceFormatError(
             f"{path} could not be read as an image ({error}); expected a mask in NIfTI format."
         ) from error
@@ -173,7 +180,7 @@ def _image_space(image: Any, name: str, reference: Reference) -> Space:
         )
     try:
         values = np.asarray(image.dataobj)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SourceFormatError(f"{name} could not be read whole: {error}.") from error
     if values.ndim == 4 and values.shape[3] == 1:
         values = values[..., 0]

@@ -72,3 +72,11 @@ def test_all__is_sorted_and_unique() -> None:
 def test_all__names_exist() -> None:
     missing = [name for name in nimare_dask.__all__ if not hasattr(nimare_dask, name)]
     assert not missing, f"in nimare_dask.__all__ but not there: {missing}"
+
+
+def test_public_names__each_can_be_had() -> None:
+    for name in nimare_dask.__all__:
+        assert getattr(nimare_dask, name) is not None
+    assert nimare_dask.select is nimare_dask.selection.select
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        _ = nimare_dask.nonsense

@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"Error: {type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
-        print("Stopped; nothing half-written is left behind.", file=sys.stderr)
+        print("Stopped; no result was written.", file=sys.stderr)
         sys.exit(130)
 
 

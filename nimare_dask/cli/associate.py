@@ -63,10 +63,11 @@ def associate(
     from nimare_dask.estimators.mkda_chi2 import MKDAChi2
     from nimare_dask.parallel.execute import connected
     from nimare_dask.parallel.stores import refuse_existing
+    from nimare_dask.schema import RESULT_KIND
     from nimare_dask.space import load_space
 
     start = time.perf_counter()
-    refuse_existing(out, overwrite=force)
+    refuse_existing(out, kind=RESULT_KIND, overwrite=force)
     estimator = MKDAChi2(kernel=MKDAKernel(r=r))
     space = load_space(mask)
     with sentences_for_warnings(), connected(scheduler):

@@ -54,9 +54,10 @@ def import_neurosynth(
     from nimare_dask.corpus import save_corpus, summary
     from nimare_dask.io.neurosynth import read_neurosynth
     from nimare_dask.parallel.stores import refuse_existing
+    from nimare_dask.schema import CORPUS_KIND
 
     start = time.perf_counter()
-    refuse_existing(out, overwrite=force)
+    refuse_existing(out, kind=CORPUS_KIND, overwrite=force)
     files = features or []
     if len(files) % 2:
         raise typer.BadParameter(

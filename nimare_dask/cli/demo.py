@@ -61,7 +61,7 @@ def _find(data: Path | None) -> NeurosynthFiles | None:
     """The real files: named, in $NIMARE_DASK_DATA, in the cache, or downloaded; or None."""
     from nimare_dask.cli.console import progress, say
     from nimare_dask.config import DATA_VARIABLE, cache_folder, data_folder
-    from nimare_dask.errors import DownloadError, SourceFormatError
+    from nimare_dask.errors import SourceFormatError
     from nimare_dask.io.fetch import describe_download, fetch_neurosynth, find_neurosynth
 
     if data is not None:
@@ -84,7 +84,7 @@ def _find(data: Path | None) -> NeurosynthFiles | None:
             return fetch_neurosynth(
                 cache_folder(), on_progress=lambda _, done, total: report(done, total or done)
             )
-    except DownloadError as error:
+    except OSError as error:  # DownloadError, or a cache folder that cannot be written
         say(
             f"No download: {error} Simulating a corpus of the same size instead; set "
             f"{DATA_VARIABLE} or --data to use the real one."

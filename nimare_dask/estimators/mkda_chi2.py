@@ -21,10 +21,17 @@ from nimare_dask import activation, results
 from nimare_dask import corpus as _corpus
 from nimare_dask.activation import LocatedFoci, MKDAKernel
 from nimare_dask.counting import Counting
-from nimare_dask.errors import CorpusWarning, SelectionError, SettingsError, shorten
+from nimare_dask.errors import (
+    CorpusWarning,
+    SelectionError,
+    SettingsError,
+    find_label,
+    shorten,
+)
 from nimare_dask.parallel import shapes
+from nimare_dask.parallel.execute import n_workers
 from nimare_dask.provenance import with_step
-from nimare_dask.selection import DEFAULT_THRESHOLD, find_feature, select
+from nimare_dask.selection import DEFAULT_THRESHOLD, select
 from nimare_dask.space import Space, load_space
 from nimare_dask.stats import chi2
 
@@ -71,10 +78,11 @@ class MKDAChi2:
     def __post_init__(self) -> None:
         if not isinstance(self.kernel, MKDAKernel):
             raise SettingsError(
-                f"kernel is a {type(self.kernel).__name_}; chi-square counts active analyses and "
+                f"kernel is a {type(self.kernel).__name__}; chi-square counts active analyses and "
                 "is defined for MKDAKernel."
             )
-        if self.prior is not None and not 0 < self.prior < 1:
+        number = isinstance(self.prior, float | np.floating)
+        if self.prior is not None and not (number and 0 < self.prior < 1):
             raise SettingsError(f"prior is {self.prior!r}; expected a probability, or None.")
 
     def settings(self) -> dict[str, Any]:
@@ -127,7 +135,7 @@ class MKDAChi2:
                 "probability": _labels("probability", self._pair_probabilities()),
             },
         )
-        return self._signed(result, foci, selected, n_selected=n_first)
+        return self._signed(result, foci, [selected, unselected], n_selected=n_first)
 
     def fit_features(
         self,
@@ -171,6 +179,12 @@ class MKDAChi2:
         ------
         SelectionError
             When no feature is left.
+        SettingsError
+            For a threshold, space or `chunks` that cannot be.
+        SchemaError
+            When the corpus has no features.
+        UnknownLabelError
+            When one of `features` is not there.
         """
         if chunks not in ("voxel", "feature"):
             raise SettingsError(f"chunks is {chunks!r}; expected 'voxel' or 'feature'.")
@@ -212,7 +226,7 @@ class MKDAChi2:
             },
         )
         choice = {"threshold": threshold, "min_analyses": min_analyses}
-        return self._signed(result, foci, corpus, n_features_dropped=dropped, **choice)
+        return self._signed(result, foci, [corpus], n_features_dropped=dropped, **choice)
 
     def _pair_probabilities(self) -> list[str]:
         return [*chi2.probability_names(self.prior), "group1", "group2"]
@@ -243,10 +257,13 @@ class MKDAChi2:
         return maps
 
     def _signed(
-        self, result: xr.Dataset, foci: LocatedFoci, corpus: xr.Dataset, **facts: Any
+        self, result: xr.Dataset, foci: LocatedFoci, corpora: list[xr.Dataset], **facts: Any
     ) -> xr.Dataset:
-        result.attrs["provenance"] = corpus.attrs.get("provenance", "[]")
-        facts |= {"corpus_digest": _corpus.digest(corpus), "n_analyses": foci.n_analyses}
+        result.attrs["provenance"] = corpora[0].attrs.get("provenance", "[]")
+        facts |= {
+            "corpus_digests": [_corpus.digest(corpus) for corpus in corpora],
+            "n_analyses": foci.n_analyses,
+        }
         facts |= {"space_digest": result.attrs["space_digest"]}
         return with_step(
             result,
@@ -280,8 +297,13 @@ def _lazy_maps(
 
 
 def _feature_chunk(n_features: int) -> int:
-    """Features of a block: some blocks for each core, in whole chunks of a saved result."""
-    return min(FEATURE_CHUNK, max(16, -(-n_features // 128) * 16))
+    """Features of a block: some blocks for each worker, in whole chunks of a saved result.
+
+    More threads hold more blocks at a time, so with many of them blocks are smaller.
+    """
+    workers = n_workers()
+    most = FEATURE_CHUNK if workers <= 4 else FEATURE_CHUNK // 2 if workers <= 8 else 16
+    return min(most, max(16, -(-n_features // (8 * 16)) * 16))
 
 
 def _pair_dims(name: str) -> tuple[str, str]:
@@ -319,7 +341,8 @@ def _members(
     weights = _corpus.weights_of(corpus)
     names = [str(name) for name in corpus["feature"].values]
     if features is not None:
-        places = [find_feature(corpus, name) for name in features]
+        wanted = [features] if isinstance(features, str) else features
+        places = list(dict.fromkeys(find_label(names, name, "feature") for name in wanted))
         names, weights = [names[place] for place in places], weights[:, places]
     if threshold <= 0:
         raise SettingsError(

@@ -32,6 +32,11 @@ _TEXTS = {
     "journal": "analysis_journal",
     "doi": "analysis_doi",
 }
+#: What scipy and zipfile raise for a file that is not a whole sparse matrix.
+_NOT_A_MATRIX = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 _FEATURE_FILE = re.compile(r"vocab-(.+?)_source-(.+?)_type-(.+?)_features")
 
 FeatureFiles = tuple[str | Path, str | Path]
@@ -75,9 +80,9 @@ def read_neurosynth(
     if not allow_empty and (n_foci == 0).any():
         line = int(np.argmin(n_foci > 0))
         raise SourceFormatError(
-            f"{metadata}, line {line + 2}, column id: {table['id'][line]} has no coordinates in "
-            f"{coordinates} ({(n_foci == 0).sum():,} studies have none); remove them, or keep them "
-            "as analyses without foci with allow_empty=True (--allow-empty)."
+            f"{metadata}, line {table['line'][line]}, column id: {table['id'][line]} has no "
+            f"coordinates in {coordinates} ({(n_foci == 0).sum():,} studies have none); remove "
+            "them, or keep them as analyses without foci with allow_empty=True (--allow-empty)."
         )
     order = np.argsort(row_of_focus, kind="stable")
     codes, spaces = pd.factorize(table["space"], sort=True)
@@ -108,6 +113,7 @@ def _read_table(path: Path, required: Sequence[str], text: Sequence[str]) -> pd.
     if not path.is_file():
         raise SourceFormatError(f"{path} is not there; expected a tab-separated table.")
     try:
+        _refuse_odd_header(path)
         table = pd.read_csv(
             path,
             sep="\t",
@@ -116,6 +122,8 @@ def _read_table(path: Path, required: Sequence[str], text: Sequence[str]) -> pd.
             na_values={axis: ["", "nan", "NaN", "NA", "n/a", "None"] for axis in _AXES},
             encoding="utf-8",
             low_memory=False,
+            index_col=False,
+            skip_blank_lines=False,  # so that the row tells the line
         )
     except pd.errors.EmptyDataError:
         raise SourceFormatError(
@@ -130,26 +138,64 @@ def _read_table(path: Path, required: Sequence[str], text: Sequence[str]) -> pd.
             f"{path}, byte {error.start}: {error.reason}; expected text in UTF-8."
         ) from error
     except pd.errors.ParserError as error:
-        raise SourceFormatError(f"{path} is not a tab-separated table: {error}.") from error
+        raise SourceFormatError(
+            f"{path} is not a tab-separated table ({str(error).strip()})."
+        ) from error
     missing = [name for name in required if name not in table.columns]
     if missing:
         raise SourceFormatError(
             f"{path}, line 1: no column {', '.join(missing)}; found {', '.join(table.columns)}. "
             "Expected a tab-separated Neurosynth or NeuroQuery table."
         )
+    table["line"] = _lines(table)
+    for name in [name for name in text if name in table.columns]:
+        swallowed = table[name].str.contains(r"(?s)\n.*\t", regex=True).to_numpy(bool)
+        if swallowed.any():
+            raise SourceFormatError(
+                f"{path}, line {table['line'][int(np.argmax(swallowed))]}, column {name}: the "
+                "field holds whole rows; a quotation mark is left open."
+            )
+    blank = (table.drop(columns="line").isna() | (table.drop(columns="line") == "")).all(axis=1)
+    table = table[~blank].reset_index(drop=True)
     if table.empty:
         raise SourceFormatError(f"{path}, line 2: the table has a header and no row.")
     return table
 
 
+def _refuse_odd_header(path: Path) -> None:
+    """Refuse repeated columns, and rows with more fields than the header names columns."""
+    header = pd.read_csv(path, sep="\t", header=None, nrows=1, dtype="str").iloc[0]
+    if header.duplicated().any():
+        name = header[header.duplicated()].iloc[0]
+        raise SourceFormatError(f"{path}, line 1: the column {name} is there twice; rename one.")
+    try:
+        first = pd.read_csv(path, sep="\t", header=None, skiprows=1, nrows=1, dtype="str")
+    except pd.errors.EmptyDataError:
+        return
+    if first.shape[1] > len(header):
+        raise SourceFormatError(
+            f"{path}, line 2: the row has {first.shape[1]} fields, but the header names "
+            f"{len(header)} columns; is there a tab too many at the end of each row?"
+        )
+
+
+def _lines(table: pd.DataFrame) -> NDArray[np.int64]:
+    """Line of the file on which each row begins; a quoted field may run over several lines."""
+    extra = np.zeros(len(table), np.int64)
+    for name in table.columns:
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            extra += table[name].astype("str").str.count("\n").fillna(0).to_numpy(np.int64)
+    return 2 + np.arange(len(table)) + np.cumsum(extra) - extra
+
+
 def _read_metadata(path: Path) -> pd.DataFrame:
     table = _read_table(path, ["id"], ["id", "space", "year", *_TEXTS])
-    _refuse_bad_ids(path, table["id"])
+    _refuse_bad_ids(path, table)
     repeated = table["id"].duplicated()
     if repeated.any():
         line = int(np.argmax(repeated))
         raise SourceFormatError(
-            f"{path}, line {line + 2}, column id: {table['id'][line]} is there already "
+            f"{path}, line {table['line'][line]}, column id: {table['id'][line]} is there already "
             f"({repeated.sum():,} ids are repeated); each study must have one row."
         )
     for name in _TEXTS:
@@ -157,15 +203,18 @@ def _read_metadata(path: Path) -> pd.DataFrame:
     space = table["space"] if "space" in table.columns else pd.Series("MNI", index=table.index)
     table["space"] = space.mask(space == "", "UNKNOWN")
     year = pd.Series(table["year"] if "year" in table.columns else 0, index=table.index)
-    table["year"] = pd.to_numeric(year, errors="coerce").fillna(0).astype(int)
+    number = pd.to_numeric(year, errors="coerce").to_numpy(np.float64)
+    known = (number >= 1) & (number <= 9999)
+    table["year"] = np.where(known, number, 0).astype(np.int32)
     return table
 
 
-def _refuse_bad_ids(path: Path, ids: pd.Series) -> None:
+def _refuse_bad_ids(path: Path, table: pd.DataFrame) -> None:
+    ids = table["id"]
     blank = (ids.isna() | (ids.str.strip() == "")).to_numpy()
     if blank.any():
         raise SourceFormatError(
-            f"{path}, line {int(np.argmax(blank)) + 2}, column id: the id is blank "
+            f"{path}, line {table['line'][int(np.argmax(blank))]}, column id: the id is blank "
             f"({blank.sum():,} are); each row must name its study."
         )
 
@@ -174,30 +223,33 @@ def _read_coordinates(
     path: Path, ids: pd.Series, metadata: Path
 ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     table = _read_table(path, ["id", *_AXES], ["id"])
-    _refuse_bad_ids(path, table["id"])
+    _refuse_bad_ids(path, table)
     for axis in _AXES:
-        _refuse_non_numeric(path, axis, table[axis])
+        _refuse_non_numeric(path, axis, table)
     row = pd.Index(ids).get_indexer(pd.Index(table["id"]))
     if (row < 0).any():
         line = int(np.argmax(row < 0))
         strangers = table["id"][row < 0].unique()
         raise SourceFormatError(
-            f"{path}, line {line + 2}, column id: {table['id'][line]} is not in {metadata} "
-            f"({len(strangers):,} ids are not: {shorten(list(strangers))}); the two files must be "
-            "of the same version of the database."
+            f"{path}, line {table['line'][line]}, column id: {table['id'][line]} is not in "
+            f"{metadata} ({len(strangers):,} ids are not: {shorten(list(strangers))}); the two "
+            "files must be of the same version of the database."
         )
     return table[list(_AXES)].to_numpy(np.float64), row
 
 
-def _refuse_non_numeric(path: Path, axis: str, column: pd.Series) -> None:
+def _refuse_non_numeric(path: Path, axis: str, table: pd.DataFrame) -> None:
+    column = table[axis]
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
     bad = ~np.isfinite(numbers)
     if bad.any():
         line = int(np.argmax(bad))
-        found = "nothing" if pd.isna(column.iloc[line]) else repr(column.iloc[line])
+        value = column.iloc[line]
+        shown = repr(value) if isinstance(value, str) else f"{value}"
+        found = "nothing" if pd.isna(value) else shown
         raise SourceFormatError(
-            f"{path}, line {line + 2}, column {axis}: found {found}, expected a coordinate in mm "
-            f"({bad.sum():,} rows are like this); correct or remove the row."
+            f"{path}, line {table['line'][line]}, column {axis}: found {found}, expected "
+            f"a coordinate in mm ({bad.sum():,} rows are like this); correct or remove the row."
         )
 
 
@@ -228,7 +280,7 @@ def _read_features(
     terms = _read_vocabulary(vocabulary_file)
     try:
         matrix = sparse.load_npz(matrix_file)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except _NOT_A_MATRIX as error:
         raise SourceFormatError(
             f"{matrix_file} could not be read as a scipy sparse matrix ({error}); expected the "
             "_features.npz of the database."

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nimare_dask import results
 from nimare_dask.errors import UnknownLabelError, find_label
@@ -17,6 +20,10 @@ from nimare_dask.provenance import steps
 
 if TYPE_CHECKING:
     import nibabel as nib
+
+
+#: Maps that are computed or read together.
+_AT_ONCE = 64
 
 
 def get_map(maps: xr.Dataset, name: str, **labels: str) -> nib.Nifti1Image:
@@ -41,15 +48,7 @@ def get_map(maps: xr.Dataset, name: str, **labels: str) -> nib.Nifti1Image:
     UnknownLabelError
         When there is no such map, or more than one.
     """
-    import nibabel as nib
-
-    volume = results.to_volume(maps, results.find_map(maps, name, **labels))
-    image = nib.Nifti1Image(volume, np.asarray(maps.attrs["affine"], dtype=np.float64))
-    image.header.set_xyzt_units("mm")
-    code = "mni" if maps.attrs.get("reference") == "MNI" else "talairach"
-    image.set_sform(image.affine, code=code)
-    image.set_qform(image.affine, code=code)
-    return image
+    return _image(maps, results.find_map(maps, name, **labels))
 
 
 def to_nifti(
@@ -86,6 +85,8 @@ def to_nifti(
         When a map or feature is not there; nothing is written then.
     """
     known = {key.name: key for key in results.map_keys(maps)}
+    names = [names] if isinstance(names, str) else names
+    features = [features] if isinstance(features, str) else features
     chosen = list(known) if names is None else [*names]
     chosen = [list(known)[find_label(list(known), name, "map")] for name in chosen]
     has_features = "feature" in maps.dims
@@ -93,13 +94,23 @@ def to_nifti(
         raise UnknownLabelError("The result is not about features, so none can be chosen.")
     labels = [str(label) for label in maps["feature"].values] if has_features else []
     if features is not None:
-        labels = [labels[find_label(labels, name, "feature")] for name in features]
+        places = [find_label(labels, name, "feature") for name in features]
+        labels = [labels[place] for place in dict.fromkeys(places)]
+    folders = _feature_folders(labels)
     target, paths = Path(folder), []
     for name in chosen:
-        per_feature = has_features and "feature" in maps[known[name].variable].dims
-        for feature in labels if per_feature else [None]:
-            place = target / file_safe(feature) if feature is not None else target
-            paths.append(_write(maps, known[name], feature, place))
+        key, place = known[name], target
+        array = maps[key.variable].sel(key.labels)
+        if "feature" not in array.dims:
+            paths.append(_write(maps, key, None, array.values, place))
+            continue
+        # Some maps at a time: a lazy map costs little more together with others of its block.
+        for start in range(0, len(labels), _AT_ONCE):
+            some = labels[start : start + _AT_ONCE]
+            values = array.sel(feature=some).transpose("feature", "voxel").values
+            for feature, map_values in zip(some, values, strict=True):
+                place = target / folders[feature]
+                paths.append(_write(maps, key, feature, map_values, place))
     return paths
 
 
@@ -108,13 +119,41 @@ def file_safe(label: str) -> str:
     return re.sub(r"[^\w.+-]+", "_", label).strip("._") or "_"
 
 
-def _write(maps: xr.Dataset, key: results.MapKey, feature: str | None, folder: Path) -> Path:
-    labels = dict(key.labels) | ({"feature": feature} if feature is not None else {})
-    image = get_map(maps, key.variable, **labels)
+def _feature_folders(labels: Sequence[str]) -> dict[str, str]:
+    """A folder for each feature; where two names would be one, a digest tells them apart."""
+    names = {label: file_safe(label) for label in labels}
+    count = Counter(name.casefold() for name in names.values())
+    return {
+        label: name
+        if count[name.casefold()] == 1
+        else f"{name}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
+        for label, name in names.items()
+    }
+
+
+def _image(maps: xr.Dataset, values: NDArray[np.float32]) -> nib.Nifti1Image:
+    import nibabel as nib
+
+    volume = results.to_volume(maps, values)
+    image = nib.Nifti1Image(volume, np.asarray(maps.attrs["affine"], dtype=np.float64))
+    image.header.set_xyzt_units("mm")
+    code = "mni" if maps.attrs.get("reference") == "MNI" else "talairach"
+    image.set_sform(image.affine, code=code)
+    image.set_qform(image.affine, code=code)
+    return image
+
+
+def _write(
+    maps: xr.Dataset,
+    key: results.MapKey,
+    feature: str | None,
+    values: NDArray[np.float32],
+    folder: Path,
+) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{key.name}.nii.gz"
     partial = folder / f".{key.name}.part.nii.gz"
-    image.to_filename(partial)
+    _image(maps, values).to_filename(partial)
     (folder / f"{key.name}.json").write_text(json.dumps(_sidecar(maps, key, feature), indent=2))
     partial.replace(path)
     return path

@@ -49,19 +49,33 @@ def save_result(
     results.check(maps)
     target = Path(path)
     stamped = stamp(maps, kind=schema.RESULT_KIND, version=schema.RESULT_VERSION, facts={})
+    stamped = stamped.copy()
+    for name, variable in stamped.variables.items():
+        if isinstance(variable.data, da.Array):
+            stamped[name].data = _regular(variable.data)
     lazy = {
         str(name): variable.data
         for name, variable in stamped.variables.items()
         if isinstance(variable.data, da.Array)
     }
     encoding = {str(name): _encoding(stamped[name]) for name in stamped.variables}
-    with whole_or_nothing(target, overwrite=overwrite) as partial:
+    with whole_or_nothing(target, kind=schema.RESULT_KIND, overwrite=overwrite) as partial:
         # This writes metadata and what is in memory already; the lazy blocks come after.
         stamped.to_zarr(
             partial, zarr_format=3, consolidated=False, compute=False, encoding=encoding
         )
         write_blocks(lazy, partial, report=report)
     return target
+
+
+def _regular(array: da.Array) -> da.Array:
+    """Blocks of one size along each dimension, as zarr has them; a choice of maps breaks that."""
+    size = {
+        axis: max(blocks)
+        for axis, blocks in enumerate(array.chunks)
+        if any(block != blocks[0] for block in blocks[:-1]) or blocks[-1] > blocks[0]
+    }
+    return array.rechunk(size) if size else array
 
 
 def _encoding(variable: xr.DataArray) -> dict[str, Any]:

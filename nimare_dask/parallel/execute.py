@@ -16,6 +16,12 @@ from dask.callbacks import Callback
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
+from nimare_dask.errors import SettingsError, WorkerError
+
+#: Local schedulers by Dask's names for them.
+_THREADS_OR_PROCESSES = ("threads", "threading", "processes", "multiprocessing")
+_SYNCHRONOUS = ("synchronous", "sync", "single-threaded")
+
 #: Called with the number of blocks that are written and the number of all.
 Report = Callable[[int, int], None]
 
@@ -51,7 +57,7 @@ def write_blocks(
                 slice(int(edge[at]), int(edge[at + 1]))
                 for edge, at in zip(edges, place, strict=True)
             )
-            writes.append(task(blocks[place], str(path), name, region))
+            writes.append(task(blocks[place], str(path.absolute()), name, region))
     if not writes:
         return
     client = active_client()
@@ -60,17 +66,31 @@ def write_blocks(
         with _Counter(keys, report):
             compute(*writes)
         return
-    from distributed import as_completed
+    _write_on_cluster(client, writes, report)
 
-    futures = client.compute(writes)
+
+def _write_on_cluster(client: Any, writes: list[Any], report: Report | None) -> None:
+    from distributed import KilledWorker, as_completed
+
+    # A block is written whole and the same each time, so a lost worker's blocks are done again.
+    futures = client.compute(writes, retries=2)
     try:
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()
             if report:
                 report(done, len(writes))
-    except BaseException:
+    except KilledWorker as error:
+        raise WorkerError(
+            "A worker died several times over the same block, most often for want of memory; "
+            f"give workers more memory or fewer threads ({error})."
+        ) from error
+    except ImportError as error:
+        raise WorkerError(
+            f"A worker could not do its part ({error}); workers need the same versions of "
+            "nimare_dask and its libraries as this process."
+        ) from error
+    finally:
         client.cancel(futures)
-        raise
 
 
 class _Counter(Callback):
@@ -90,7 +110,11 @@ def active_client() -> Any:
     """The distributed client of this process, or None; does not import distributed."""
     import sys
 
-    if "distributed" not in sys.modules:
+    # Whoever asks Dask for threads or processes gets them, also beside a client.
+    if "distributed" not in sys.modules or dask.config.get("scheduler", None) in (
+        *_THREADS_OR_PROCESSES,
+        *_SYNCHRONOUS,
+    ):
         return None
     from distributed import get_client
 
@@ -105,7 +129,7 @@ def n_workers() -> int:
     client = active_client()
     if client is not None:
         return max(1, sum(map(int, client.nthreads().values())))
-    if dask.config.get("scheduler", None) in ("synchronous", "sync", "single-threaded"):
+    if dask.config.get("scheduler", None) in _SYNCHRONOUS:
         return 1
     from dask.system import CPU_COUNT
 
@@ -126,8 +150,6 @@ def connected(address: str | None) -> Iterator[None]:
         return
     from distributed import Client
 
-    from nimare_dask.errors import SettingsError
-
     try:
         client = Client(address, timeout="10s")
     except (OSError, ValueError, TimeoutError) as error:
@@ -136,4 +158,11 @@ def connected(address: str | None) -> Iterator[None]:
             "and give its address (tcp://host:8786), or leave --scheduler out to use this machine."
         ) from error
     with client:
+        try:
+            client.wait_for_workers(1, timeout=60)
+        except TimeoutError as error:
+            raise WorkerError(
+                f"The scheduler at {address} has had no worker for 60 s; start some with "
+                f"`dask worker {address}`."
+            ) from error
         yield

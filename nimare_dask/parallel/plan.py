@@ -58,20 +58,17 @@ def plan(arrays: Mapping[str, da.Array], *, block_copies: int = 3) -> Plan:
     """
     graph: dict[Any, Any] = {}
     first: list[Any] = []
-    second: list[Any] = []
     n_blocks = 0
     for array in arrays.values():
         graph |= dict(array.__dask_graph__())
         places = list(np.ndindex(*array.numblocks))
         first.append(array.blocks[places[0]])
-        second.append(array.blocks[places[-1]])
         n_blocks = max(n_blocks, len(places))
-    keys = [_needed(blocks) for blocks in (first, second)]
-    shared = keys[0] & keys[1] if n_blocks > 1 else set()
     timer = _Timer()
     with dask.config.set(scheduler="synchronous"), timer:
         da.compute(*first, optimize_graph=False)
-    once = sum(took for key, took in timer.seconds.items() if key in shared)
+    # Tasks of a block are named (array, block, ...); what blocks share has a plain name.
+    once = sum(took for key, took in timer.seconds.items() if not isinstance(key, tuple))
     each = sum(timer.seconds.values()) - once
     workers = n_workers()
     largest = max(int(np.prod(block.shape)) * block.dtype.itemsize for block in first)
@@ -81,21 +78,6 @@ def plan(arrays: Mapping[str, da.Array], *, block_copies: int = 3) -> Plan:
         seconds=once + each * n_blocks / min(workers, n_blocks),
         n_workers=workers,
     )
-
-
-def _needed(arrays: list[da.Array]) -> set[Any]:
-    """Keys of the tasks that some arrays rest on."""
-    needed: set[Any] = set()
-    for array in arrays:
-        graph: Any = array.__dask_graph__()
-        needed |= set(graph.cull(set(_flat(array.__dask_keys__()))))
-    return needed
-
-
-def _flat(keys: Any) -> list[Any]:
-    if isinstance(keys, list):
-        return [key for part in keys for key in _flat(part)]
-    return [keys]
 
 
 class _Timer(Callback):

@@ -165,8 +165,7 @@ def apply_to_whole_maps(
         if maps.nbytes > TURN_BYTES:
             raise SettingsError(
                 f"These maps are {maps.nbytes / 1e9:.1f} GB in blocks of voxels, and this needs "
-                "whole maps; make them in blocks of features, fit_features(..., chunks='feature'), "
-                "or save them and open them again."
+                "whole maps; make them in blocks of features, fit_features(..., chunks='feature')."
             )
         # A multiple of 16, the number of maps that a saved chunk holds.
         rows = max(16, TASK_BYTES // (2 * maps.shape[-1] * maps.dtype.itemsize) // 16 * 16)

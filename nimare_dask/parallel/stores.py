@@ -6,6 +6,7 @@ crash, a full disk or Ctrl-C leaves nothing that looks like a result.
 
 from __future__ import annotations
 
+import json
 import shutil
 import uuid
 from collections.abc import Iterator, Mapping
@@ -19,24 +20,32 @@ from nimare_dask.errors import SourceFormatError, StoreExistsError
 
 
 @contextmanager
-def whole_or_nothing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def whole_or_nothing(path: Path, *, kind: str, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary path to write to; rename it to `path` when the block ends well.
 
     Raises
     ------
     StoreExistsError
-        When `path` exists and `overwrite` is false, or when it is not a zarr group.
+        When `path` exists and `overwrite` is false, or when it is not a group of this `kind`.
     """
-    refuse_existing(path, overwrite=overwrite)
+    # Workers may run in another folder, so every path that goes to them is absolute.
+    path = path.absolute()
+    refuse_existing(path, kind=kind, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     unique = uuid.uuid4().hex[:8]
     partial = path.with_name(f".{path.name}.{unique}.part")
     try:
         yield partial
+        # Another process may have finished the same result meanwhile.
+        refuse_existing(path, kind=kind, overwrite=overwrite)
         if path.exists():
             old = path.with_name(f".{path.name}.{unique}.old")
             path.rename(old)
-            partial.rename(path)
+            try:
+                partial.rename(path)
+            except OSError:
+                old.rename(path)
+                raise
             shutil.rmtree(old)
         else:
             partial.rename(path)
@@ -44,7 +53,7 @@ def whole_or_nothing(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def refuse_existing(path: Path, *, overwrite: bool = False) -> None:
+def refuse_existing(path: Path, *, kind: str, overwrite: bool = False) -> None:
     """Raise StoreExistsError when writing to `path` would destroy something."""
     if not path.exists():
         return
@@ -52,11 +61,26 @@ def refuse_existing(path: Path, *, overwrite: bool = False) -> None:
         raise StoreExistsError(
             f"{path} exists and is not a zarr group, so it is not touched. Give another path."
         )
+    found = _kind_of(path)
+    if found != kind:
+        word = kind.rpartition(".")[2]
+        raise StoreExistsError(
+            f"{path} exists and is {found or 'nothing that nimare_dask wrote'}, not a {word}, so "
+            "it is not touched. Give another path."
+        )
     if not overwrite:
         raise StoreExistsError(
             f"{path} exists already. Give another path, remove it, or ask to overwrite it "
             "(overwrite=True, on the command line --force)."
         )
+
+
+def _kind_of(path: Path) -> str | None:
+    try:
+        attributes = json.loads((path / "zarr.json").read_text())["attributes"]
+        return str(attributes["kind"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def open_group(path: Path, *, kind: str, version: int, chunks: Any = None) -> xr.Dataset:
@@ -77,6 +101,7 @@ def open_group(path: Path, *, kind: str, version: int, chunks: Any = None) -> xr
         When there is no such group, or it is of another kind or version.
     """
     word = kind.rpartition(".")[2]
+    path = path.absolute()
     if not path.exists():
         raise SourceFormatError(f"{path} does not exist; expected a {word} (a zarr folder).")
     if not (path / "zarr.json").is_file():

@@ -32,11 +32,11 @@ def save_picture(image: nib.Nifti1Image, path: str | Path, *, title: str) -> Pat
 
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    values = np.asarray(image.get_fdata())
+    values = np.nan_to_num(np.asarray(image.get_fdata()))
     if not values.any():
         title = f"{title} (nothing passes)"
     top = float(np.abs(values).max()) or 1.0
-    peak = np.unravel_index(int(np.argmax(values)), values.shape)
+    peak = np.unravel_index(int(np.argmax(np.abs(values))), values.shape)
     centre = (image.affine @ [*peak, 1])[:3]
     figure, axes = pyplot.subplots(2, 1, figsize=(9, 6.4), height_ratios=(1, 0.9))
     try:

@@ -55,7 +55,8 @@ def nlogp_to_p(nlogp: ArrayLike) -> NDArray[np.float64]:
 def nlogp_to_logp(nlogp: ArrayLike) -> NDArray[np.float64]:
     """Turn natural-log p values into -log10 p."""
     limit = float(np.finfo(np.float32).max)
-    return np.clip(-np.asarray(nlogp, dtype=np.float64) / _LN10, 0.0, limit)
+    # Adding 0 makes 0 of the -0 that p = 1 gives.
+    return np.clip(-np.asarray(nlogp, dtype=np.float64) / _LN10, 0.0, limit) + 0.0
 
 
 def p_to_nlogp(p: ArrayLike) -> NDArray[np.float64]:
@@ -74,6 +75,7 @@ def logp_to_nlogp(logp: ArrayLike) -> NDArray[np.float64]:
 
 
 def _log_erfc(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    # erfc(x) = erfcx(x) exp(-x^2): the scaled function does not underflow for x >= 0.
-    nlogp: NDArray[np.float64] = np.minimum(np.log(erfcx(x)) - x * x, 0.0)
+    # erfc(x) = erfcx(x) exp(-x^2): the scaled function is 0 for an infinite x only.
+    with np.errstate(divide="ignore"):
+        nlogp: NDArray[np.float64] = np.minimum(np.log(erfcx(x)) - x * x, 0.0)
     return nlogp

@@ -125,10 +125,10 @@ def test_import__bad_file_is_one_sentence(files: Path, tmp_path: Path) -> None:
 
 
 def test_import__refuses_to_overwrite(files: Path, corpus: Path) -> None:
-    before = nd.open_corpus(corpus).attrs["digest"]
+    before = nd.corpus.digest(nd.open_corpus(corpus))
     words = ("import", "neurosynth", files / "coordinates.tsv.gz", files / "metadata.tsv.gz")
     assert "--force" in run(*words, corpus, code=1).stderr
-    assert nd.open_corpus(corpus).attrs["digest"] == before
+    assert nd.corpus.digest(nd.open_corpus(corpus)) == before
 
 
 def test_info__text_and_json(corpus: Path) -> None:
