@@ -142,10 +142,15 @@ def _correct_map(
         to_nlogp = pz.logp_to_nlogp if kind == "logp" else pz.chi2_to_nlogp
         n_at_least = n - np.append(0, last[:-1] + 1)
         corrected = fdr_of_levels(to_nlogp(levels[::-1]), n_at_least[::-1], method)[::-1]
-    look_up(values, levels, _outputs(corrected, output).astype(np.float32), out)
+    look_up(values, levels, _outputs(corrected, output), out)
 
 
-def _outputs(nlogp: NDArray[np.float64], output: str) -> NDArray[Any]:
+def _outputs(nlogp: NDArray[np.float64], output: str) -> NDArray[np.float32]:
+    """Turn corrected levels, which are in order and repeat, into what is asked for."""
+    ends = np.append(np.flatnonzero(nlogp[1:] != nlogp[:-1]), len(nlogp) - 1)
+    distinct = nlogp[ends]
     if output == "z":
-        return pz.nlogp_to_z(nlogp, "two")
-    return pz.nlogp_to_p(nlogp) if output == "p" else pz.nlogp_to_logp(nlogp)
+        values = pz.nlogp_to_z(distinct, "two")
+    else:
+        values = pz.nlogp_to_p(distinct) if output == "p" else pz.nlogp_to_logp(distinct)
+    return np.repeat(values.astype(np.float32), np.diff(ends, prepend=-1))

@@ -54,6 +54,12 @@ class Counting:
     def _runs(self) -> Any:
         return shapes.call_once(_all_runs, self._index, shapes.share(self.space.voxel_ijk))
 
+    @cached_property
+    def _n_active(self) -> Any:
+        return shapes.call_once(
+            _count_everyone, self._runs, shapes.share(self.space.voxel_ijk), self.space.shape[2]
+        )
+
     def by_voxel(self, membership: csr_matrix, chunk: int) -> Any:
         """Active analyses of each group, and last of all: lazy, (voxel, group + 1).
 
@@ -78,7 +84,7 @@ class Counting:
 
     def by_group(self, membership: csr_matrix) -> Any:
         """The same as one block of all voxels, from activation that all such blocks share."""
-        groups, n_groups = _with_everyone(membership)
+        groups, n_groups = _ragged(membership), membership.shape[1] + 1
         return shapes.map_voxels(
             _count_whole,
             self.space.voxel_ijk,
@@ -86,6 +92,7 @@ class Counting:
             dtype=np.int32,
             chunk=self.space.n_voxels,
             runs=self._runs,
+            n_active=self._n_active,
             length=self.space.shape[2],
             groups=shapes.share(groups),
             n_groups=n_groups,
@@ -105,7 +112,11 @@ class Counting:
 def _with_everyone(membership: csr_matrix) -> tuple[Groups, int]:
     everyone = csr_matrix(np.ones((membership.shape[0], 1), bool))
     groups = csr_matrix(hstack([membership, everyone], format="csr"))
-    return (groups.indptr.astype(np.int64), groups.indices.astype(np.int32)), groups.shape[1]
+    return _ragged(groups), groups.shape[1]
+
+
+def _ragged(groups: csr_matrix) -> Groups:
+    return groups.indptr.astype(np.int64), groups.indices.astype(np.int32)
 
 
 def _count_block(
@@ -115,10 +126,26 @@ def _count_block(
 
 
 def _count_whole(
-    voxel_ijk: NDArray[np.int16], *, runs: coverage.Runs, length: int, groups: Groups, n_groups: int
+    voxel_ijk: NDArray[np.int16],
+    *,
+    runs: coverage.Runs,
+    n_active: NDArray[np.int32],
+    length: int,
+    groups: Groups,
+    n_groups: int,
 ) -> NDArray[np.int32]:
     lines = coverage.group_lines(voxel_ijk)
-    return coverage.count_from_runs(runs, lines, length, *groups, n_groups)
+    counts = coverage.count_from_runs(runs, lines, length, *groups, n_groups)
+    counts[:, -1] = n_active  # the same for every block, so it is counted once
+    return counts
+
+
+def _count_everyone(
+    runs: coverage.Runs, voxel_ijk: NDArray[np.int16], length: int
+) -> NDArray[np.int32]:
+    n = int(runs.analysis.max()) + 1 if runs.analysis.size else 0
+    each = (np.arange(n + 1, dtype=np.int64), np.zeros(n, np.int32))
+    return coverage.count_from_runs(runs, coverage.group_lines(voxel_ijk), length, *each, 1)[:, 0]
 
 
 def _all_runs(focus_index: coverage.FocusIndex, voxel_ijk: NDArray[np.int16]) -> coverage.Runs:

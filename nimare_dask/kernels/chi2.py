@@ -16,21 +16,25 @@ _TILE = 64
 @njit(nogil=True, cache=True)
 def _association(counts, n_selected, n_total, z):  # type: ignore[no-untyped-def]
     n_voxels, n_groups = counts.shape[0], counts.shape[1] - 1
+    # The denominator is a product of what depends on the voxel and what depends on the group, so
+    # the inner loop neither divides nor takes roots.
+    by_voxel = np.zeros(n_voxels)
+    for voxel in range(n_voxels):
+        active = float(counts[voxel, n_groups])
+        if 0 < active < n_total:
+            by_voxel[voxel] = np.sqrt(n_total / (active * (n_total - active)))
     for voxel_0 in range(0, n_voxels, _TILE):
         voxel_1 = min(voxel_0 + _TILE, n_voxels)
         for group_0 in range(0, n_groups, _TILE):
             for group in range(group_0, min(group_0 + _TILE, n_groups)):
                 selected = float(n_selected[group])
-                rest = n_total - selected
+                by_group = 0.0
+                if 0 < selected < n_total:
+                    by_group = 1 / np.sqrt(selected * (n_total - selected))
                 for voxel in range(voxel_0, voxel_1):
-                    active = float(counts[voxel, n_groups])
-                    a = float(counts[voxel, group])
-                    margins = active * (n_total - active) * selected * rest
-                    if margins > 0:
-                        excess = a * rest - (active - a) * selected
-                        z[group, voxel] = excess * np.sqrt(n_total / margins)
-                    else:
-                        z[group, voxel] = 0
+                    # a n2 - b n1, with b = active - a and n2 = n - n1, is a n - active n1.
+                    excess = counts[voxel, group] * n_total - counts[voxel, n_groups] * selected
+                    z[group, voxel] = excess * by_voxel[voxel] * by_group
 
 
 @njit(nogil=True, cache=True)

@@ -12,22 +12,24 @@ _SHIFT = np.uint32(11)
 
 
 @njit(nogil=True, cache=True)
-def _look_up(bits, levels, outcome, base, start, out):  # type: ignore[no-untyped-def]
-    # Bucket 0 is for what is below the smallest positive level: zero.
+def _look_up(bits, levels, outcome, first, base, start, out):  # type: ignore[no-untyped-def]
+    # Levels before `first` share one outcome; only those from there on are in the table.
     n = levels.shape[0]
     n_buckets = start.shape[0]
     bucket = 0
-    for level in range(n):
-        own = max(np.int64(levels[level] >> _SHIFT) - base, 0)
-        while bucket <= own:
+    for level in range(first, n):
+        while bucket <= np.int64(levels[level] >> _SHIFT) - base:
             start[bucket] = level
             bucket += 1
     while bucket < n_buckets:
         start[bucket] = n
         bucket += 1
+    plateau = levels[first]
     for place in range(bits.shape[0]):
-        own = max(np.int64(bits[place] >> _SHIFT) - base, 0)
-        level = start[min(own, n_buckets - 1)]
+        if bits[place] < plateau:
+            out[place] = outcome[0]
+            continue
+        level = start[min(np.int64(bits[place] >> _SHIFT) - base, n_buckets - 1)]
         while level < n and levels[level] < bits[place]:
             level += 1
         if level < n and levels[level] == bits[place]:
@@ -42,12 +44,15 @@ def look_up(
     outcome: NDArray[np.float32],
     out: NDArray[np.float32],
 ) -> None:
-    """Write, for each value, the outcome of the level that equals it; NaN where there is none.
+    """Write, for each value, the outcome of the level that equals it.
+
+    The smallest levels of a corrected map often share one outcome, and hold most of its voxels;
+    those are not looked up at all.
 
     Parameters
     ----------
     values
-        Not negative, or NaN, (value,).
+        Each equal to a level, or NaN, which stays NaN, (value,).
     levels
         Distinct, ascending, not negative, (level,).
     outcome
@@ -60,7 +65,8 @@ def look_up(
         return
     # The bits of floats that are not negative are in the order of the floats.
     bits, level_bits = values.view(np.uint32), levels.view(np.uint32)
-    smallest = level_bits[np.argmax(level_bits > 0)]
-    base = int(smallest >> _SHIFT) - 1
+    differs = outcome != outcome[0]
+    first = int(np.argmax(differs)) if differs.any() else len(levels) - 1
+    base = int(level_bits[first] >> _SHIFT)
     start = np.empty(int(level_bits[-1] >> _SHIFT) - base + 2, np.int32)
-    _look_up(bits, level_bits, outcome, base, start, out)
+    _look_up(bits, level_bits, outcome, first, base, start, out)

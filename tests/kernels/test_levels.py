@@ -27,11 +27,27 @@ def found(values: ArrayLike, levels: ArrayLike) -> NDArray[np.float32]:
 def expected(values: ArrayLike, levels: ArrayLike) -> NDArray[np.float32]:
     """The same by a dictionary."""
     place = {float(level): at for at, level in enumerate(np.asarray(levels, np.float32))}
-    return np.array([place.get(float(value), np.nan) for value in np.asarray(values, np.float32)])
+    # What is below the second level is not looked up: it can only be the first.
+    second = sorted(place)[:2][-1] if place else -np.inf
+    return np.array(
+        [
+            0 if value < second else place.get(float(value), np.nan)
+            for value in np.asarray(values, np.float32)
+        ]
+    )
 
 
 def test_look_up__hand_computed() -> None:
     assert_array_equal(found([3, 0, 1, 2, 3], [0, 1, 3]), [2, 0, 1, np.nan, 2])
+
+
+def test_look_up__levels_that_share_an_outcome() -> None:
+    levels = np.array([0, 1, 2, 3, 4, 5], np.float32)
+    for outcome in ([7, 7, 7, 8, 8, 9], [7, 7, 7, 7, 7, 7], [1, 2, 2, 2, 2, 2]):
+        wanted = np.array(outcome, np.float32)
+        out = np.empty(12, np.float32)
+        look_up(np.repeat(levels, 2), levels, wanted, out)
+        assert_array_equal(out, np.repeat(wanted, 2))
 
 
 def test_look_up__nan_is_nan() -> None:
