@@ -9,30 +9,33 @@ from numpy.typing import NDArray
 #: Bits of a float32 that are left out to find its bucket: its exponent and 12 bits of its mantissa
 #: remain, so a bucket holds one or two of the 50,000 levels of a map of counts.
 _SHIFT = np.uint32(11)
+_SENTINELS = 4
 
 
 @njit(nogil=True, cache=True)
-def _look_up(bits, levels, outcome, first, base, start, out):  # type: ignore[no-untyped-def]
-    # Levels before `first` share one outcome; only those from there on are in the table.
-    n = levels.shape[0]
-    n_buckets = start.shape[0]
+def _look_up(bits, levels, outcome, low, start, out):  # type: ignore[no-untyped-def]
+    # `levels` ends with sentinels that are above every value and have no outcome.
+    base = np.int64(levels[low] >> _SHIFT)
+    last = start.shape[0] - 1
     bucket = 0
-    for level in range(first, n):
+    for level in range(low, levels.shape[0] - _SENTINELS):
         while bucket <= np.int64(levels[level] >> _SHIFT) - base:
             start[bucket] = level
             bucket += 1
-    while bucket < n_buckets:
-        start[bucket] = n
+    while bucket <= last:
+        start[bucket] = levels.shape[0] - _SENTINELS
         bucket += 1
-    plateau = levels[first]
+    smallest = levels[low]
     for place in range(bits.shape[0]):
-        if bits[place] < plateau:
-            out[place] = outcome[0]
-            continue
-        level = start[min(np.int64(bits[place] >> _SHIFT) - base, n_buckets - 1)]
-        while level < n and levels[level] < bits[place]:
+        value = max(bits[place], smallest)
+        level = start[min(np.int64(value >> _SHIFT) - base, last)]
+        # A bucket holds few levels: three steps without a branch that could be guessed wrong.
+        level += levels[level] < value
+        level += levels[level] < value
+        level += levels[level] < value
+        while levels[level] < value:
             level += 1
-        if level < n and levels[level] == bits[place]:
+        if levels[level] == value:
             out[place] = outcome[level]
         else:
             out[place] = np.nan
@@ -63,10 +66,12 @@ def look_up(
     if len(levels) == 0:
         out[:] = np.nan
         return
-    # The bits of floats that are not negative are in the order of the floats.
-    bits, level_bits = values.view(np.uint32), levels.view(np.uint32)
+    # Levels before the last of those that share the first outcome are that one, for all purposes.
     differs = outcome != outcome[0]
-    first = int(np.argmax(differs)) if differs.any() else len(levels) - 1
-    base = int(level_bits[first] >> _SHIFT)
-    start = np.empty(int(level_bits[-1] >> _SHIFT) - base + 2, np.int32)
-    _look_up(bits, level_bits, outcome, first, base, start, out)
+    low = int(np.argmax(differs)) - 1 if differs.any() else len(levels) - 1
+    # The bits of floats that are not negative are in the order of the floats.
+    padded = np.full(len(levels) + _SENTINELS, 0xFFFFFFFF, np.uint32)
+    padded[: len(levels)] = levels.view(np.uint32)
+    n_buckets = int(padded[len(levels) - 1] >> _SHIFT) - int(padded[low] >> _SHIFT) + 2
+    start = np.empty(n_buckets, np.int32)
+    _look_up(values.view(np.uint32), padded, outcome, low, start, out)

@@ -27,11 +27,11 @@ def found(values: ArrayLike, levels: ArrayLike) -> NDArray[np.float32]:
 def expected(values: ArrayLike, levels: ArrayLike) -> NDArray[np.float32]:
     """The same by a dictionary."""
     place = {float(level): at for at, level in enumerate(np.asarray(levels, np.float32))}
-    # What is below the second level is not looked up: it can only be the first.
-    second = sorted(place)[:2][-1] if place else -np.inf
+    # What is below the first level is taken as the first.
+    smallest = min(place, default=-np.inf)
     return np.array(
         [
-            0 if value < second else place.get(float(value), np.nan)
+            0 if value < smallest else place.get(float(value), np.nan)
             for value in np.asarray(values, np.float32)
         ]
     )
