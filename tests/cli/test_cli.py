@@ -156,6 +156,28 @@ def test_associate__says_once_that_spaces_are_unknown(files: Path, corpus: Path)
     assert len(notes) == 1 and notes[0].startswith("Note: ") and "taken as MNI" in notes[0]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a pseudo-terminal needs POSIX")
+def test_associate__shows_a_bar_on_a_terminal(files: Path, corpus: Path) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    words = ("associate", corpus, files / "bar.zarr", "--threshold", 0.05)
+    words += ("--mask", files / "mask.nii.gz")
+    with subprocess.Popen(
+        [sys.executable, "-m", "nimare_dask", *map(str, words)], stderr=theirs, stdout=theirs
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := os.read(ours, 4096):
+                shown += part
+        except OSError:  # Linux ends a pseudo-terminal so
+            pass
+        assert process.wait(timeout=120) == 0
+    os.close(ours)
+    assert b"blocks" in shown and "━".encode() in shown and b" blocks in " not in shown
+
+
 def test_associate__unknown_feature_suggests(files: Path, corpus: Path) -> None:
     words = ("associate", corpus, files / "x.zarr", "--mask", files / "mask.nii.gz")
     done = run(*words, "--feature", "pains", code=1)
