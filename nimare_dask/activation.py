@@ -137,7 +137,8 @@ def _warn_of_unknown_spaces(by_space: dict[str, int]) -> None:
     unknown = {name: n for name, n in by_space.items() if name not in SPELLINGS and n}
     if unknown:
         total = sum(by_space.values())
-        named = ", ".join(f"{n:,} of space {name!r}" for name, n in unknown.items())
+        counted = [f"{n:,} of space {name!r}" for name, n in unknown.items()]
+        named = ", ".join(counted) if len(unknown) > 1 else repr(next(iter(unknown)))
         warnings.warn(
             f"{sum(unknown.values()):,} of {total:,} foci have a space that is not known ({named}; "
             f"known are {', '.join(SPELLINGS)}); they are taken as MNI.",

@@ -30,10 +30,15 @@ def associate(
     corpus: Annotated[Path, typer.Argument(help="A corpus with features.")],
     out: Annotated[Path, typer.Argument(help="Result to write, such as terms.zarr.")],
     threshold: Annotated[
-        float, typer.Option(help="Smallest weight with which an analysis has a feature.")
+        float,
+        typer.Option(
+            help="Smallest weight with which an analysis has a feature: 0.001 suits tf-idf terms, "
+            "0.1 topics."
+        ),
     ] = 0.001,
     feature: Annotated[
-        list[str] | None, typer.Option(help="A feature; may be repeated. All by default.")
+        list[str] | None,
+        typer.Option(help="A feature (what follows __ will do); may be repeated. All by default."),
     ] = None,
     effect: Annotated[
         list[Effect] | None, typer.Option(help="Which maps; may be repeated. Both by default.")
@@ -46,7 +51,8 @@ def associate(
         bool, typer.Option("--fdr", help="Add z corrected for the false discovery rate.")
     ] = False,
     fdr_method: Annotated[
-        Fdr, typer.Option(help="indep: Benjamini-Hochberg; negcorr: Benjamini-Yekutieli.")
+        Fdr,
+        typer.Option(help="With --fdr. indep: Benjamini-Hochberg; negcorr: Benjamini-Yekutieli."),
     ] = Fdr.indep,
     min_analyses: Annotated[int, typer.Option(help="Drop features that fewer analyses have.")] = 1,
     scheduler: Annotated[
@@ -83,9 +89,10 @@ def associate(
         maps = save_features(
             maps.sel(effect=effects), out, fdr_method=str(fdr_method) if fdr else None, force=force
         )
+    sizes = maps["n_selected"].values
     say(
-        f"{maps.sizes['feature']:,} features in {out} after {time.perf_counter() - start:.0f} s; "
-        f"peak memory {peak_memory() / 1e9:.1f} GB."
+        f"{len(sizes):,} features of {sizes.min():,} to {sizes.max():,} analyses in {out} after "
+        f"{time.perf_counter() - start:.0f} s; peak memory {peak_memory() / 1e9:.1f} GB."
     )
 
 

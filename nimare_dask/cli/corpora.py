@@ -72,6 +72,8 @@ def import_neurosynth(
         f"{facts['analyses']:,} analyses, {facts['foci']:,} foci and {facts['features']:,} "
         f"features in {out} after {time.perf_counter() - start:.1f} s."
     )
+    spaces = facts["foci by reported space"]
+    say("Foci by reported space: " + ", ".join(f"{name} {n:,}" for name, n in spaces.items()))
 
 
 def info(

@@ -20,7 +20,10 @@ def export(
     ] = None,
     png: Annotated[bool, typer.Option("--png", help="A picture of each map too.")] = False,
 ) -> None:
-    """Write maps as NIfTI images with NiMARE's names, each beside a JSON file."""
+    """Write maps as NIfTI images with NiMARE's names, each beside a JSON file.
+
+    Images of the same names in FOLDER are replaced.
+    """
     from nimare_dask.cli.console import progress, say
     from nimare_dask.io.nifti import to_nifti
     from nimare_dask.io.results import open_result

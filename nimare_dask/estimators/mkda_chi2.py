@@ -356,8 +356,9 @@ def _members(
     kept = (n_selected >= max(1, min_analyses)) & (n_selected < corpus.sizes["analysis"])
     if not kept.any():
         raise SelectionError(
-            f"None of {len(names):,} features is had, at {threshold:g} or more, by at least "
-            f"{max(1, min_analyses)} and not by all analyses; use another threshold."
+            f"No feature of {len(names):,} has at least {max(1, min_analyses)} analyses with a "
+            f"weight of {threshold:g} or more and leaves some without; the largest weight is "
+            f"{weights.data.max(initial=0):.3g}. Use another threshold."
         )
     dropped = int((~kept).sum())
     if dropped:

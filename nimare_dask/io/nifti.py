@@ -160,7 +160,12 @@ def _write(
 
 
 def _sidecar(maps: xr.Dataset, key: results.MapKey, feature: str | None) -> dict[str, Any]:
-    done = steps(maps)
+    # A correction is part of where a corrected map came from, and of no other.
+    done = [
+        step
+        for step in steps(maps)
+        if step["step"] != "correct_fdr" or key.variable.endswith(step["settings"]["method"])
+    ]
     sidecar: dict[str, Any] = {"map": key.name, **key.labels}
     if feature is not None:
         sidecar["feature"] = feature

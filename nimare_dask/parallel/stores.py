@@ -70,9 +70,13 @@ def refuse_existing(path: Path, *, kind: str, overwrite: bool = False) -> None:
         )
     if not overwrite:
         raise StoreExistsError(
-            f"{path} exists already. Give another path, remove it, or ask to overwrite it "
-            "(overwrite=True, on the command line --force)."
+            f"{path} exists already. Give another path, or replace it: --force on the command "
+            "line, overwrite=True in Python."
         )
+
+
+def _say_kind(kind: Any) -> str:
+    return f"a {str(kind).rpartition('.')[2]}" if kind else "a zarr group of another origin"
 
 
 def _kind_of(path: Path) -> str | None:
@@ -116,8 +120,8 @@ def open_group(path: Path, *, kind: str, version: int, chunks: Any = None) -> xr
     attributes = dataset.attrs
     if attributes.get("kind") != kind:
         raise SourceFormatError(
-            f"{path} is {attributes.get('kind') or 'a zarr group of another origin'}; expected a "
-            f"{word} written by nimare_dask."
+            f"{path} is {_say_kind(attributes.get('kind'))}; expected a {word} written by "
+            "nimare_dask."
         )
     if attributes.get("schema_version") != version:
         raise SourceFormatError(

@@ -439,10 +439,10 @@ def test_fit__shared_analyses_are_refused(space: Space, corpus: xr.Dataset) -> N
 
 
 def test_fit_features__no_feature_left_is_refused(space: Space, corpus: xr.Dataset) -> None:
-    expected = "None of 6 features is had, at 2 or more, by at least 1 and not by all analyses"
+    expected = "No feature of 6 has at least 1 analyses with a weight of 2 or more"
     with pytest.raises(SelectionError, match=expected):
         ESTIMATOR.fit_features(corpus, space=space, threshold=2)
-    with pytest.raises(SelectionError, match="None of 0 features"):
+    with pytest.raises(SelectionError, match="No feature of 0"):
         ESTIMATOR.fit_features(corpus, space=space, features=[])
 
 

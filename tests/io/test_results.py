@@ -314,7 +314,7 @@ def test_save_result__without_a_place_in_the_brain(
 
 def test_open_result__a_corpus_is_no_result(tmp_path: Path) -> None:
     path = save_corpus(tiny_corpus(), tmp_path / "corpus.zarr")
-    with pytest.raises(SourceFormatError, match=r"is nimare_dask\.corpus; expected a result"):
+    with pytest.raises(SourceFormatError, match=r"is a corpus; expected a result"):
         open_result(path)
 
 
@@ -604,3 +604,19 @@ def test_to_nifti__of_what_was_opened(store: Path, terms: xr.Dataset, tmp_path: 
     image: Any = nib.load(paths[0])
     name = paths[0].name.removesuffix(".nii.gz")
     assert_array_equal(image.get_fdata(), get_map(terms, name, feature="001").get_fdata())
+
+
+def test_to_nifti__only_corrected_maps_are_said_to_be_corrected(tmp_path: Path) -> None:
+    space = small_space()
+    corpus = simulate_corpus(40, n_features=2, space=space)
+    maps = correct_fdr(MKDAChi2().fit_features(corpus, threshold=0.05, space=space))
+    to_nifti(
+        maps,
+        tmp_path,
+        names=["z_desc-association", "z_desc-association_level-voxel_corr-FDR_method-indep"],
+    )
+    for path in tmp_path.rglob("*.json"):
+        said = json.loads(path.read_text())
+        corrected = "corr-FDR" in path.name
+        assert ("correct_fdr" in [step["step"] for step in said["provenance"]]) == corrected
+        assert ("benjamini1995" in said["references"]) == corrected
