@@ -1,0 +1,55 @@
+"""What the README shows is run as it stands there, on the real database."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).resolve().parents[1] / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    """Code blocks of one language, in order."""
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+
+
+def commands() -> list[list[str]]:
+    """The commands of the README that are ours, with their lines joined."""
+    lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
+    return [shlex.split(line) for line in lines if line.startswith("nimare-dask ")]
+
+
+def test_commands__are_the_verbs_that_there_are() -> None:
+    assert [words[1] for words in commands()] == ["import", "info", "associate", "export"]
+    assert len(blocks("python")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.realdata
+def test_readme__runs_from_import_to_images(tmp_path: Path, data_folder: Path) -> None:
+    for path in (data_folder / "neurosynth").iterdir():
+        (tmp_path / path.name).symlink_to(path.resolve())
+    for words in commands():
+        done = subprocess.run(
+            [sys.executable, "-m", "nimare_dask", *words[1:]],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{words}\n{done.stderr}"
+    folder = tmp_path / "maps" / "LDA50_abstract_weight__32_pain_somatosensory_stimulation"
+    assert len(list(folder.glob("*.nii.gz"))) == len(list(folder.glob("*.png"))) == 4
+
+    script = tmp_path / "snippet.py"
+    script.write_text(blocks("python")[0], encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "pain_not_motor" / "z_desc-association.nii.gz").is_file()
