@@ -71,47 +71,17 @@ def build(
     SchemaError
         When the parts do not fit together.
     """
-    ids = _text(analysis_id)
-    coordinates = np.asarray(xyz, dtype=np.float64)
-    if coordinates.size == 0:
-        coordinates = coordinates.reshape(0, 3)
-    if coordinates.ndim != 2 or coordinates.shape[1] != 3:
-        raise SchemaError(f"xyz has shape {coordinates.shape}; expected (focus, 3) in mm.")
-    if weights is None and len(feature):
-        raise SchemaError(f"There are {len(feature):,} features and no weights; give both.")
-    if weights is not None and weights.shape != (len(ids), len(feature)):
-        raise SchemaError(
-            f"weights has shape {weights.shape}; expected (analysis, feature), which is "
-            f"({len(ids)}, {len(feature)})."
-        )
-    sizes = np.asarray(n_foci)
-    if sizes.size and not np.array_equal(sizes, sizes.astype(np.int32)):
-        raise SchemaError("n_foci has values that are not whole numbers; expected counts.")
-    codes = np.asarray(focus_space, np.int64)
-    if codes.size and not (codes.min() >= 0 and codes.max() < min(len(spaces), 128)):
-        raise SchemaError(
-            f"focus_space has codes {codes.min()} to {codes.max()} but there are {len(spaces)} "
-            "names in `spaces`; each code must point at one, and there can be 128."
-        )
-    variables: dict[str, Any] = {
-        "analysis_n_foci": ("analysis", sizes.astype(np.int32)),
-        "focus_xyz": (("focus", "axis"), coordinates),
-        "focus_space": ("focus", codes.astype(np.int8)),
-    }
-    for name, values in (texts or {}).items():
-        kept = np.asarray(values)
-        variables[name] = ("analysis", _text(kept) if kept.dtype.kind in "UOT" else kept)
     labels: dict[str, Any] = {
-        "analysis_id": ("analysis", ids),
+        "analysis_id": ("analysis", _text(analysis_id)),
         "study_id": ("analysis", _text(study_id)),
         "axis": ("axis", _text(["x", "y", "z"])),
     }
-    if weights is not None:
-        columns = csc_matrix(weights)
-        columns.sort_indices()
-        variables["feature_n_weights"] = ("feature", np.diff(columns.indptr).astype(np.int64))
-        variables["weight_analysis"] = ("weight", columns.indices.astype(np.int32))
-        variables["weight_value"] = ("weight", columns.data)
+    variables = _focus_variables(n_foci, xyz, focus_space, len(spaces))
+    for name, values in (texts or {}).items():
+        kept = np.asarray(values)
+        variables[name] = ("analysis", _text(kept) if kept.dtype.kind in "UOT" else kept)
+    if weights is not None or len(feature):
+        variables |= _weight_variables(weights, len(labels["analysis_id"][1]), len(feature))
         labels["feature"] = ("feature", _text(np.asarray(feature, dtype=object)))
     try:
         corpus = xr.Dataset(variables, coords=labels, attrs={"spaces": list(spaces)})
@@ -122,6 +92,49 @@ def build(
         corpus["feature_n_weights"].attrs["sample_dimension"] = "weight"
     check(corpus)
     return schema.describe(corpus)
+
+
+def _focus_variables(
+    n_foci: ArrayLike, xyz: ArrayLike, focus_space: ArrayLike, n_spaces: int
+) -> dict[str, Any]:
+    coordinates = np.asarray(xyz, dtype=np.float64)
+    if coordinates.size == 0:
+        coordinates = coordinates.reshape(0, 3)
+    if coordinates.ndim != 2 or coordinates.shape[1] != 3:
+        raise SchemaError(f"xyz has shape {coordinates.shape}; expected (focus, 3) in mm.")
+    sizes = np.asarray(n_foci)
+    if sizes.size and not np.array_equal(sizes, sizes.astype(np.int32)):
+        raise SchemaError("n_foci has values that are not whole numbers; expected counts.")
+    codes = np.asarray(focus_space, np.int64)
+    if codes.size and not (codes.min() >= 0 and codes.max() < min(n_spaces, 128)):
+        raise SchemaError(
+            f"focus_space has codes {codes.min()} to {codes.max()} but there are {n_spaces} "
+            "names in `spaces`; each code must point at one, and there can be 128."
+        )
+    return {
+        "analysis_n_foci": ("analysis", sizes.astype(np.int32)),
+        "focus_xyz": (("focus", "axis"), coordinates),
+        "focus_space": ("focus", codes.astype(np.int8)),
+    }
+
+
+def _weight_variables(
+    weights: csc_matrix | None, n_analyses: int, n_features: int
+) -> dict[str, Any]:
+    if weights is None:
+        raise SchemaError(f"There are {n_features:,} features and no weights; give both.")
+    if weights.shape != (n_analyses, n_features):
+        raise SchemaError(
+            f"weights has shape {weights.shape}; expected (analysis, feature), which is "
+            f"({n_analyses}, {n_features})."
+        )
+    columns = csc_matrix(weights)
+    columns.sort_indices()
+    return {
+        "feature_n_weights": ("feature", np.diff(columns.indptr).astype(np.int64)),
+        "weight_analysis": ("weight", columns.indices.astype(np.int32)),
+        "weight_value": ("weight", columns.data),
+    }
 
 
 def _text(values: ArrayLike) -> NDArray[Any]:

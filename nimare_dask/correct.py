@@ -72,6 +72,7 @@ def correct_fdr(maps: xr.Dataset, *, method: FdrMethod = "indep") -> xr.Dataset:
         describe(maps.assign(corrected)),
         "correct_fdr",
         settings={"method": method},
+        makes=list(corrected),
         references=[_REFERENCES[method]],
     )
 

@@ -83,7 +83,18 @@ class Counting:
         )
 
     def by_group(self, membership: csr_matrix) -> Any:
-        """The same as one block of all voxels, from activation that all such blocks share."""
+        """The same as one block of all voxels, from activation that all such blocks share.
+
+        Parameters
+        ----------
+        membership
+            Boolean and sparse, (analysis, group).
+
+        Returns
+        -------
+        counts
+            Lazy, (voxel, group + 1), one chunk: active analyses of each group, and last of all.
+        """
         groups, n_groups = _ragged(membership), membership.shape[1] + 1
         return shapes.map_voxels(
             _count_whole,

@@ -22,12 +22,12 @@ from nimare_dask.space import Space
 #: Dimensions whose labels are part of the name of a map.
 _NAMED = ("effect", "probability")
 
-#: Corrected maps by the end of their variable's name: what NiMARE appends to the name of the map.
-#: Its chi-square estimator has an FDR of its own ("indep") that says the level; the generic
-#: correctors do not.
+#: Corrected maps by the end of their variable's name: what NiMARE appends to a map with a
+#: description, and to one without. Its chi-square estimator has an FDR of its own ("indep") that
+#: says the level; the generic correctors do not.
 _SUFFIXES = {
-    "_fdr_indep": "_corr-FDR_method-indep",
-    "_fdr_negcorr": "_corr-FDR_method-negcorr",
+    "_fdr_indep": ("_level-voxel_corr-FDR_method-indep", "_corr-FDR_method-indep"),
+    "_fdr_negcorr": ("_corr-FDR_method-negcorr", "_corr-FDR_method-negcorr"),
 }
 _VOXEL = ("voxel_i", "voxel_j", "voxel_k")
 _MADE_BY = "an estimator's fit() or open_result()"
@@ -91,13 +91,11 @@ def map_keys(maps: xr.Dataset) -> Iterator[MapKey]:
 
 
 def _map_name(variable: str, label: str | None) -> str:
-    suffix = ""
+    described, plain = "", ""
     for ours, theirs in _SUFFIXES.items():
         if variable.endswith(ours):
-            variable, suffix = variable.removesuffix(ours), theirs
-            if label is not None and ours == "_fdr_indep":
-                suffix = f"_level-voxel{suffix}"
-    return f"{variable}_desc-{label}{suffix}" if label is not None else f"{variable}{suffix}"
+            variable, (described, plain) = variable.removesuffix(ours), theirs
+    return f"{variable}{plain}" if label is None else f"{variable}_desc-{label}{described}"
 
 
 def find_map(maps: xr.Dataset, name: str, **labels: str) -> NDArray[np.float32]:

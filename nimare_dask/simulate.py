@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
@@ -66,26 +64,19 @@ def simulate_corpus(
         When there are fewer foci than analyses, or a number cannot be.
     """
     total = 35 * n_analyses if n_foci is None else n_foci
-    if any(int(n) != n for n in (n_analyses, total, n_features, effects_per_feature)):
-        raise SettingsError("The numbers of analyses, foci, features and effects must be whole.")
-    if n_analyses < 1 or n_features < 1 or effects_per_feature < 1:
-        raise SettingsError(
-            f"n_analyses, n_features and effects_per_feature are {n_analyses}, {n_features} and "
-            f"{effects_per_feature}; each must be at least 1."
-        )
+    counts = {
+        "n_analyses": n_analyses,
+        "n_foci": total,
+        "n_features": n_features,
+        "effects_per_feature": effects_per_feature,
+    }
     amounts = {
         "features_per_analysis": features_per_analysis,
         "foci_per_effect": foci_per_effect,
         "spread": spread,
         "random_state": random_state,
     }
-    for name, amount in amounts.items():
-        if not (np.isfinite(amount) and amount >= 0):
-            raise SettingsError(f"{name} is {amount}; expected a number that is at least 0.")
-    if total < n_analyses:
-        raise SettingsError(
-            f"n_foci is {total:,} for {n_analyses:,} analyses; each analysis needs at least one."
-        )
+    _check(counts, amounts)
     volume = load_space(space)
     rng = np.random.default_rng(np.random.SeedSequence(random_state))
     centres = voxel_to_mm(volume.voxel_ijk, volume.affine)
@@ -95,20 +86,16 @@ def simulate_corpus(
     feature = np.repeat(np.arange(n_features), size)
     analysis = np.concatenate([_draw(rng, n_analyses, count) for count in size])
 
+    # Foci that each analysis with a feature has at each of its places.
     per_effect = rng.poisson(foci_per_effect, (len(feature), effects_per_feature))
     place = feature[:, None] * effects_per_feature + np.arange(effects_per_feature)
-    signal_owner = np.repeat(np.repeat(analysis, effects_per_feature), per_effect.ravel())
-    signal_place = np.repeat(place.ravel(), per_effect.ravel())
-    # Noise fills up to the number asked for, but an analysis without signal has one at least.
-    bare = np.setdiff1d(np.arange(n_analyses), signal_owner)
-    room = max(0, total - len(bare))
-    if len(signal_owner) > room:
-        kept = np.sort(rng.choice(len(signal_owner), room, replace=False))
-        signal_owner, signal_place = signal_owner[kept], signal_place[kept]
-        bare = np.setdiff1d(np.arange(n_analyses), signal_owner)
-        signal_owner, signal_place = _trim(signal_owner, signal_place, total - len(bare))
-    n_noise = total - len(signal_owner) - len(bare)
-    noise_owner = np.concatenate([bare, rng.integers(n_analyses, size=max(0, n_noise))])
+    signal_owner, signal_place, noise_owner = _share_out(
+        np.repeat(np.repeat(analysis, effects_per_feature), per_effect.ravel()),
+        np.repeat(place.ravel(), per_effect.ravel()),
+        n_analyses,
+        total,
+        rng,
+    )
     noise = centres[rng.integers(len(centres), size=len(noise_owner))]
     signal = truth[signal_place] + rng.normal(0.0, spread, (len(signal_owner), 3))
 
@@ -131,15 +118,48 @@ def simulate_corpus(
     corpus = corpus.assign(
         truth_xyz=(("truth", "axis"), truth), truth_feature=("truth", truth_feature)
     )
-    settings: dict[str, Any] = {
-        "n_analyses": n_analyses,
-        "n_foci": total,
-        "n_features": n_features,
-        "effects_per_feature": effects_per_feature,
-        "space": volume.name,
-        **amounts,
-    }
+    settings = {**counts, "space": volume.name, **amounts}
     return with_step(describe(corpus), "simulate_corpus", settings=settings)
+
+
+def _check(counts: dict[str, int], amounts: dict[str, float]) -> None:
+    if any(int(count) != count for count in counts.values()):
+        raise SettingsError("The numbers of analyses, foci, features and effects must be whole.")
+    for name in ("n_analyses", "n_features", "effects_per_feature"):
+        if counts[name] < 1:
+            raise SettingsError(f"{name} is {counts[name]}; it must be at least 1.")
+    for name, amount in amounts.items():
+        if not (np.isfinite(amount) and amount >= 0):
+            raise SettingsError(f"{name} is {amount}; expected a number that is at least 0.")
+    if counts["n_foci"] < counts["n_analyses"]:
+        raise SettingsError(
+            f"n_foci is {counts['n_foci']:,} for {counts['n_analyses']:,} analyses; each analysis "
+            "needs at least one."
+        )
+
+
+def _share_out(
+    owner: NDArray[np.int64],
+    place: NDArray[np.int64],
+    n_analyses: int,
+    total: int,
+    rng: np.random.Generator,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Fit signal foci into the number of all foci, and give the rest away as noise.
+
+    Returns the analysis and the place of each signal focus, and the analysis of each noise focus.
+    Noise fills up to the number asked for; an analysis without signal has one at least.
+    """
+    everyone = np.arange(n_analyses)
+    bare = np.setdiff1d(everyone, owner)
+    room = max(0, total - len(bare))
+    if len(owner) > room:
+        kept = np.sort(rng.choice(len(owner), room, replace=False))
+        owner, place = owner[kept], place[kept]
+        bare = np.setdiff1d(everyone, owner)
+        owner, place = _trim(owner, place, total - len(bare))
+    n_noise = max(0, total - len(owner) - len(bare))
+    return owner, place, np.concatenate([bare, rng.integers(n_analyses, size=n_noise)])
 
 
 def _draw(rng: np.random.Generator, n: int, size: int) -> NDArray[np.int64]:

@@ -89,11 +89,25 @@ def associate(
         maps = save_features(
             maps.sel(effect=effects), out, fdr_method=str(fdr_method) if fdr else None, force=force
         )
+    _say_foci_outside(maps)
     sizes = maps["n_selected"].values
     say(
         f"{len(sizes):,} features of {sizes.min():,} to {sizes.max():,} analyses in {out} after "
         f"{time.perf_counter() - start:.0f} s; peak memory {peak_memory() / 1e9:.1f} GB."
     )
+
+
+def _say_foci_outside(maps: xr.Dataset) -> None:
+    from nimare_dask.cli.console import say
+    from nimare_dask.provenance import steps
+
+    fit = next(step for step in steps(maps) if "n_foci_outside_mask" in step)
+    if fit["n_foci_outside_mask"]:
+        say(
+            f"{fit['n_foci_outside_mask']:,} of {fit['n_foci']:,} foci lie outside the mask "
+            f"({fit['n_foci_outside_volume']:,} outside the volume); they count where their sphere "
+            "reaches into it."
+        )
 
 
 def save_features(

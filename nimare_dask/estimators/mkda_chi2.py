@@ -17,7 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from nimare_dask import activation, results
+from nimare_dask import activation, results, schema
 from nimare_dask import corpus as _corpus
 from nimare_dask.activation import LocatedFoci, MKDAKernel
 from nimare_dask.counting import Counting
@@ -190,8 +190,8 @@ class MKDAChi2:
             raise SettingsError(f"chunks is {chunks!r}; expected 'voxel' or 'feature'.")
         space = load_space(space)
         whole = _with_foci(corpus, "corpus")
-        names, membership, dropped = _members(whole, threshold, features, min_analyses)
         foci = activation.locate([whole], space)
+        names, membership, dropped = _members(whole, threshold, features, min_analyses)
         job = Counting(foci, self.kernel, space)
         n_selected = np.asarray(membership.sum(axis=0)).ravel().astype(np.int64)
         step = _feature_chunk(len(names)) if chunks == "feature" else len(names)
@@ -316,7 +316,7 @@ def _labels(dim: str, names: Sequence[str]) -> tuple[str, NDArray[Any]]:
 
 def _with_foci(corpus: xr.Dataset, word: str) -> xr.Dataset:
     """Drop analyses without foci: they say nothing about where, and do not count in the n."""
-    _corpus.check(corpus)
+    schema.check(corpus, ["analysis_n_foci"], made_by="read_neurosynth() or simulate_corpus()")
     some = corpus["analysis_n_foci"].values > 0
     if not some.any():
         raise SelectionError(

@@ -160,12 +160,8 @@ def _write(
 
 
 def _sidecar(maps: xr.Dataset, key: results.MapKey, feature: str | None) -> dict[str, Any]:
-    # A correction is part of where a corrected map came from, and of no other.
-    done = [
-        step
-        for step in steps(maps)
-        if step["step"] != "correct_fdr" or key.variable.endswith(step["settings"]["method"])
-    ]
+    # A step that says which maps it makes is no part of where the others came from.
+    done = [step for step in steps(maps) if key.variable in step.get("makes", [key.variable])]
     sidecar: dict[str, Any] = {"map": key.name, **key.labels}
     if feature is not None:
         sidecar["feature"] = feature

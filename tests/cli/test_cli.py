@@ -48,6 +48,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     owner = np.repeat(corpus["study_id"].values.astype(object), corpus["analysis_n_foci"].values)
     foci = pd.DataFrame(corpus["focus_xyz"].values, columns=["x", "y", "z"])
     foci.insert(0, "id", owner)
+    foci.loc[:1, "x"] = 500.0  # far outside the volume: counted and said, not dropped
     foci.to_csv(folder / "coordinates.tsv.gz", sep="\t", index=False)
     studies = pd.DataFrame({"id": corpus["study_id"].values.astype(object), "space": "MNI"})
     studies.loc[:4, "space"] = "UNKNOWN"
@@ -79,6 +80,7 @@ def terms(files: Path, corpus: Path) -> Path:
     assert "Plan: " in done.stderr and "tasks" in done.stderr and " MB each" in done.stderr
     assert "Computing: " in done.stderr and "\r" not in done.stderr  # lines, no bar, in a log
     assert "peak memory" in done.stderr and done.stdout == ""
+    assert "of 600 foci lie outside the mask" in done.stderr
     return out
 
 
