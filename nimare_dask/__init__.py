@@ -23,9 +23,9 @@ choose_numba_cache()
 
 if TYPE_CHECKING:
     from nimare_dask import corpus
-    from nimare_dask.activation import MKDAKernel, activation_maps
+    from nimare_dask.activation import activation_maps, foci_pool
     from nimare_dask.corpus import open_corpus, save_corpus
-    from nimare_dask.correct import correct_fdr
+    from nimare_dask.correct import correct_bonferroni, correct_fdr, correct_fwe
     from nimare_dask.errors import (
         CorpusWarning,
         DownloadError,
@@ -38,35 +38,56 @@ if TYPE_CHECKING:
         UnknownLabelError,
         WorkerError,
     )
+    from nimare_dask.estimators.ale import ALE
+    from nimare_dask.estimators.kda import KDA
     from nimare_dask.estimators.mkda_chi2 import MKDAChi2
+    from nimare_dask.estimators.mkda_density import MKDADensity, StudyWeights
+    from nimare_dask.estimators.scale import SCALE
+    from nimare_dask.footprint import ALEKernel, KDAKernel, MKDAKernel
     from nimare_dask.io.neurosynth import read_neurosynth
     from nimare_dask.io.nifti import get_map, to_nifti
     from nimare_dask.io.results import open_result, save_result
+    from nimare_dask.nulls.monte_carlo import extend_null, monte_carlo_null, open_null
+    from nimare_dask.nulls.relocation import Enhancement
     from nimare_dask.selection import has_label, select
     from nimare_dask.simulate import simulate_corpus
     from nimare_dask.space import Space, load_space
 
 #: Where each public name lives.
 _HOME = {
+    "ALE": "estimators.ale",
+    "ALEKernel": "footprint",
     "CorpusWarning": "errors",
     "DownloadError": "errors",
+    "Enhancement": "nulls.relocation",
+    "KDA": "estimators.kda",
+    "KDAKernel": "footprint",
     "MKDAChi2": "estimators.mkda_chi2",
-    "MKDAKernel": "activation",
+    "MKDADensity": "estimators.mkda_density",
+    "MKDAKernel": "footprint",
     "NimareDaskError": "errors",
+    "SCALE": "estimators.scale",
     "SchemaError": "errors",
     "SelectionError": "errors",
     "SettingsError": "errors",
     "SourceFormatError": "errors",
     "Space": "space",
     "StoreExistsError": "errors",
+    "StudyWeights": "estimators.mkda_density",
     "UnknownLabelError": "errors",
     "WorkerError": "errors",
     "activation_maps": "activation",
+    "correct_bonferroni": "correct",
     "correct_fdr": "correct",
+    "correct_fwe": "correct",
+    "extend_null": "nulls.monte_carlo",
+    "foci_pool": "activation",
     "get_map": "io.nifti",
     "has_label": "selection",
     "load_space": "space",
+    "monte_carlo_null": "nulls.monte_carlo",
     "open_corpus": "corpus",
+    "open_null": "nulls.monte_carlo",
     "open_result": "io.results",
     "read_neurosynth": "io.neurosynth",
     "save_corpus": "corpus",
@@ -77,27 +98,41 @@ _HOME = {
 }
 
 __all__ = [
+    "ALE",
+    "ALEKernel",
     "CorpusWarning",
     "DownloadError",
+    "Enhancement",
+    "KDA",
+    "KDAKernel",
     "MKDAChi2",
+    "MKDADensity",
     "MKDAKernel",
     "NimareDaskError",
+    "SCALE",
     "SchemaError",
     "SelectionError",
     "SettingsError",
     "SourceFormatError",
     "Space",
     "StoreExistsError",
+    "StudyWeights",
     "UnknownLabelError",
     "WorkerError",
     "__version__",
     "activation_maps",
     "corpus",
+    "correct_bonferroni",
     "correct_fdr",
+    "correct_fwe",
+    "extend_null",
+    "foci_pool",
     "get_map",
     "has_label",
     "load_space",
+    "monte_carlo_null",
     "open_corpus",
+    "open_null",
     "open_result",
     "read_neurosynth",
     "save_corpus",

@@ -7,7 +7,8 @@ gives it as a lazy array to people who want to see it.
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import dask.array as da
@@ -18,40 +19,11 @@ from numpy.typing import NDArray
 from nimare_dask import corpus as _corpus
 from nimare_dask import results
 from nimare_dask.errors import CorpusWarning, SettingsError
-from nimare_dask.kernels import coverage
-from nimare_dask.kernels.footprints import sphere_columns
+from nimare_dask.footprint import Kernel, MKDAKernel
+from nimare_dask.kernels import coverage, overlay
 from nimare_dask.parallel import shapes
 from nimare_dask.space import SPELLINGS, Space, load_space, mm_to_voxel, mni2tal, tal2mni
-
-
-@dataclass(frozen=True, kw_only=True)
-class MKDAKernel:
-    """An analysis is active within `r` mm of any of its foci, boundary included.
-
-    Parameters
-    ----------
-    r
-        Radius in mm, from voxel centre to voxel centre; 515 voxels for 10 mm on a 2 mm grid.
-
-    References
-    ----------
-    Wager TD, Lindquist M, Kaplan L (2007), doi:10.1093/scan/nsm015.
-    """
-
-    r: float = 10.0
-
-    def __post_init__(self) -> None:
-        radius: object = self.r
-        if not isinstance(radius, int | float | np.number) or not 0 < float(radius) < np.inf:
-            raise SettingsError(f"r is {self.r!r}; expected a radius in mm above 0.")
-
-    def footprint(self, space: Space) -> NDArray[np.int32]:
-        """Columns of the sphere on the grid of `space`, see kernels.footprints."""
-        return sphere_columns(space.zooms, self.r)
-
-    def settings(self) -> dict[str, Any]:
-        """Parameters for the provenance."""
-        return {"kernel": type(self).__name__, **asdict(self)}
+from nimare_dask.statistic import StudyValues
 
 
 @dataclass(frozen=True)
@@ -81,6 +53,11 @@ class LocatedFoci:
         """Analyses, with or without foci."""
         return len(self.n_foci)
 
+    @cached_property
+    def owner(self) -> NDArray[np.int32]:
+        """Analysis of each focus, (focus,)."""
+        return np.repeat(np.arange(self.n_analyses, dtype=np.int32), self.n_foci)
+
     def report(self) -> dict[str, Any]:
         """The counts, for provenance and for people."""
         return {
@@ -97,6 +74,26 @@ def locate(corpora: list[xr.Dataset], space: Space) -> LocatedFoci:
     Talairach and MNI coordinates are turned into the reference of the space (Lancaster 2007). Foci
     of an unknown space are taken as MNI, with one warning that counts them.
     """
+    xyz, by_space = _in_reference(corpora, space)
+    # A focus beyond the range of int16 is further from any volume than any footprint.
+    far = np.iinfo(np.int16)
+    ijk = mm_to_voxel(xyz, space.affine).clip(far.min, far.max).astype(np.int16)
+    in_volume = np.all((ijk >= 0) & (ijk < space.shape), axis=1)
+    in_mask = np.zeros(len(ijk), bool)
+    in_mask[in_volume] = space.mask[tuple(ijk[in_volume].T)]
+    return LocatedFoci(
+        ijk=ijk,
+        n_foci=np.concatenate([corpus["analysis_n_foci"].values for corpus in corpora]),
+        n_by_space={name: count for name, count in by_space.items() if count},
+        n_outside_mask=int((~in_mask).sum()),
+        n_outside_volume=int((~in_volume).sum()),
+    )
+
+
+def _in_reference(
+    corpora: list[xr.Dataset], space: Space
+) -> tuple[NDArray[np.float64], dict[str, int]]:
+    """Coordinates in the reference of a space, and the number of foci by reported space."""
     for corpus in corpora:
         _corpus.check(corpus)
     xyz, by_space = [], dict[str, int]()
@@ -109,19 +106,7 @@ def locate(corpora: list[xr.Dataset], space: Space) -> LocatedFoci:
             points[here] = _to_reference(points[here], name, space.reference)
         xyz.append(points)
     _warn_of_unknown_spaces(by_space)
-    # A focus beyond the range of int16 is further from any volume than any footprint.
-    far = np.iinfo(np.int16)
-    ijk = mm_to_voxel(np.concatenate(xyz), space.affine).clip(far.min, far.max).astype(np.int16)
-    in_volume = np.all((ijk >= 0) & (ijk < space.shape), axis=1)
-    in_mask = np.zeros(len(ijk), bool)
-    in_mask[in_volume] = space.mask[tuple(ijk[in_volume].T)]
-    return LocatedFoci(
-        ijk=ijk,
-        n_foci=np.concatenate([corpus["analysis_n_foci"].values for corpus in corpora]),
-        n_by_space={name: count for name, count in by_space.items() if count},
-        n_outside_mask=int((~in_mask).sum()),
-        n_outside_volume=int((~in_volume).sum()),
-    )
+    return np.concatenate(xyz), by_space
 
 
 def _to_reference(
@@ -143,8 +128,21 @@ def _warn_of_unknown_spaces(by_space: dict[str, int]) -> None:
             f"{sum(unknown.values()):,} of {total:,} foci have a space that is not known ({named}; "
             f"known are {', '.join(SPELLINGS)}); they are taken as MNI.",
             CorpusWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
+
+
+def foci_pool(corpus: xr.Dataset, space: Space | str = "mni152_2mm") -> NDArray[np.float64]:
+    """All foci of a corpus in mm of a space, (focus, 3): where foci are reported at all.
+
+    Parameters
+    ----------
+    corpus
+        Such as a whole database.
+    space
+        Whose reference (MNI or Talairach) coordinates are turned into.
+    """
+    return _in_reference([corpus], load_space(space))[0]
 
 
 def index_foci(
@@ -158,9 +156,55 @@ def index_foci(
     return coverage.index_foci(ijk, analysis, footprint, shape, len(n_foci))
 
 
+def value_steps(
+    kernel: Kernel, corpus: xr.Dataset, space: Space
+) -> tuple[NDArray[np.float32], overlay.Footprints, NDArray[np.int32]]:
+    """Footprints that hold positions in a table of values, so that every value is exact.
+
+    Returns
+    -------
+    values
+        What modelled activation can be, ascending from 0, float32 (value,).
+    footprints
+        Of positions in `values`.
+    footprint_of
+        Footprint of each analysis, (analysis,).
+    """
+    dense, footprint_of = kernel.footprints(corpus, space)
+    if kernel.union:
+        exact = [footprint.astype(np.float32) for footprint in dense]
+        values = np.unique(np.concatenate([[np.float32(0)], *(part.ravel() for part in exact)]))
+    else:  # foci add up, so a value is a number of foci
+        exact = [footprint.astype(np.float32) for footprint in dense]
+        values = np.arange(int(corpus["analysis_n_foci"].values.max()) + 1, dtype=np.float32)
+    kind = np.int16 if len(values) <= np.iinfo(np.int16).max else np.int32
+    places: list[NDArray[np.signedinteger]] = [
+        np.searchsorted(values, part).astype(kind) for part in exact
+    ]
+    return values, overlay.pack_footprints(places), footprint_of
+
+
+def study_values(
+    kernel: Kernel, corpus: xr.Dataset, foci: LocatedFoci, space: Space
+) -> StudyValues:
+    """Count, for each analysis, the voxels of the mask that have each value of activation."""
+    values, footprints, footprint_of = value_steps(kernel, corpus, space)
+    counts = overlay.count_values(
+        foci.ijk.astype(np.int32),
+        foci.owner,
+        footprint_of,
+        footprints,
+        kernel.union,
+        overlay.place_of(space.mask),
+        foci.n_analyses,
+        len(values),
+    )
+    return StudyValues(values=values, counts=counts)
+
+
 def activation_maps(
     corpus: xr.Dataset,
-    kernel: MKDAKernel | None = None,
+    kernel: Kernel | None = None,
     space: Space | str = "mni152_2mm",
     *,
     analysis_chunk: int = 512,
@@ -172,17 +216,19 @@ def activation_maps(
     corpus
         Any corpus.
     kernel
-        What a focus reaches; 10 mm by default.
+        What a focus stands for; MKDA with 10 mm by default.
     space
         See :func:`~nimare_dask.space.load_space`.
     analysis_chunk
-        Analyses of a chunk; a chunk holds that many maps of the whole mask, one byte a voxel.
+        Analyses of a chunk; a chunk holds that many maps of the whole mask, of one to
+        four bytes a voxel.
 
     Returns
     -------
     maps
-        uint8, 1 where active, (analysis, voxel), with the coordinates ``analysis_id`` and
-        ``voxel_i``, ``voxel_j`` and ``voxel_k``.
+        (analysis, voxel), with the coordinates ``analysis_id`` and ``voxel_i``, ``voxel_j`` and
+        ``voxel_k``: uint8 of 1 where active for MKDA, int16 numbers of foci for KDA, float32
+        probabilities for ALE.
 
     Raises
     ------
@@ -197,15 +243,27 @@ def activation_maps(
     foci = locate([corpus], space)
     starts = np.arange(0, foci.n_analyses, analysis_chunk)
     first_focus = np.append(0, np.cumsum(foci.n_foci))
-    voxel_ijk = shapes.share(space.voxel_ijk)
+    dtype: Any
+    if isinstance(kernel, MKDAKernel):
+        columns, dtype = kernel.footprint(space), np.uint8
+        make = partial(_active_block, columns=columns, shape=space.shape, voxel_ijk=space.voxel_ijk)
+    else:
+        values, footprints, footprint_of = value_steps(kernel, corpus, space)
+        dtype = np.float32 if kernel.union else np.int16
+        make = partial(
+            _value_block,
+            values=values.astype(dtype),
+            footprints=footprints,
+            footprint_of=footprint_of,
+            union=kernel.union,
+            mask=space.mask,
+        )
     blocks = []
     for start in starts.tolist():
         n_foci = foci.n_foci[start : start + analysis_chunk]
         ijk = foci.ijk[first_focus[start] : first_focus[start + len(n_foci)]]
-        value = shapes.call_once(
-            _dense_block, ijk, n_foci, kernel.footprint(space), space.shape, voxel_ijk
-        )
-        blocks.append(da.from_delayed(value, (len(n_foci), space.n_voxels), np.uint8))
+        value = shapes.call_once(make, ijk, n_foci, start)
+        blocks.append(da.from_delayed(value, (len(n_foci), space.n_voxels), dtype))
     return xr.DataArray(
         da.concatenate(blocks, axis=0),
         dims=("analysis", "voxel"),
@@ -218,12 +276,39 @@ def activation_maps(
     )
 
 
-def _dense_block(
+def _active_block(
     ijk: NDArray[np.int16],
     n_foci: NDArray[np.int32],
-    footprint: NDArray[np.int32],
+    start: int,
+    *,
+    columns: NDArray[np.int32],
     shape: tuple[int, int, int],
     voxel_ijk: NDArray[np.int16],
 ) -> NDArray[np.uint8]:
-    focus_index = index_foci(ijk, n_foci, footprint, shape)
+    focus_index = index_foci(ijk, n_foci, columns, shape)
     return coverage.dense_activation(focus_index, coverage.group_lines(voxel_ijk))
+
+
+def _value_block(
+    ijk: NDArray[np.int16],
+    n_foci: NDArray[np.int32],
+    start: int,
+    *,
+    values: NDArray[Any],
+    footprints: overlay.Footprints,
+    footprint_of: NDArray[np.int32],
+    union: bool,
+    mask: NDArray[np.bool_],
+) -> NDArray[Any]:
+    """The maps of a block of analyses, the first of which is number `start` of all."""
+    place = overlay.place_of(mask)
+    maps = np.empty((len(n_foci), int(place.first_voxel[-1])), values.dtype)
+    found = np.empty(maps.shape[1], footprints.values.dtype)
+    last = np.cumsum(n_foci)
+    for analysis, (end, count) in enumerate(zip(last, n_foci, strict=True)):
+        points = ijk[end - count : end].astype(np.int32)
+        owner = np.zeros(count, np.int32)
+        which = footprint_of[start + analysis : start + analysis + 1]
+        overlay.sum_footprints(points, owner, which, footprints, union, place, found)
+        maps[analysis] = values[found]
+    return maps

@@ -39,6 +39,7 @@ def build(
     feature: Sequence[str] = (),
     weights: csc_matrix | None = None,
     texts: Mapping[str, ArrayLike] | None = None,
+    sample_size: ArrayLike | None = None,
 ) -> xr.Dataset:
     """Put a corpus together.
 
@@ -60,6 +61,8 @@ def build(
         Sparse matrix (analysis, feature); what is not stored is 0.
     texts
         Further variables over ``analysis``, by their names in the schema.
+    sample_size
+        Mean number of subjects of each analysis, (analysis,); NaN is unknown.
 
     Returns
     -------
@@ -80,6 +83,9 @@ def build(
     for name, values in (texts or {}).items():
         kept = np.asarray(values)
         variables[name] = ("analysis", _text(kept) if kept.dtype.kind in "UOT" else kept)
+    if sample_size is not None:
+        sizes = np.asarray(sample_size, dtype=np.float64)
+        variables["analysis_sample_size"] = ("analysis", sizes)
     if weights is not None or len(feature):
         variables |= _weight_variables(weights, len(labels["analysis_id"][1]), len(feature))
         labels["feature"] = ("feature", _text(np.asarray(feature, dtype=object)))

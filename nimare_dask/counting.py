@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack
 
-from nimare_dask.activation import LocatedFoci, MKDAKernel, index_foci
+from nimare_dask.activation import LocatedFoci, index_foci
+from nimare_dask.footprint import MKDAKernel
 from nimare_dask.kernels import coverage
 from nimare_dask.parallel import shapes
 from nimare_dask.space import Space

@@ -24,6 +24,26 @@ REFERENCES = {
     "lancaster2007": "Lancaster JL, et al. (2007). Bias between MNI and Talairach coordinates "
     "analyzed using the ICBM-152 brain template. Human Brain Mapping 28(11):1194-1205. "
     "doi:10.1002/hbm.20345",
+    "turkeltaub2002": "Turkeltaub PE, Eden GF, Jones KM, Zeffiro TA (2002). Meta-analysis of the "
+    "functional neuroanatomy of single-word reading: method and validation. NeuroImage "
+    "16(3):765-780. doi:10.1006/nimg.2002.1131",
+    "eickhoff2012": "Eickhoff SB, Bzdok D, Laird AR, Kurth F, Fox PT (2012). Activation likelihood "
+    "estimation meta-analysis revisited. NeuroImage 59(3):2349-2361. "
+    "doi:10.1016/j.neuroimage.2011.09.017",
+    "eickhoff2016": "Eickhoff SB, et al. (2016). Behavior, sensitivity, and power of activation "
+    "likelihood estimation characterized by massive empirical simulation. NeuroImage 137:70-85. "
+    "doi:10.1016/j.neuroimage.2016.04.072",
+    "wager2003": "Wager TD, Phan KL, Liberzon I, Taylor SF (2003). Valence, gender, and "
+    "lateralization of functional brain anatomy in emotion. NeuroImage 19(3):513-531. "
+    "doi:10.1016/S1053-8119(03)00078-8",
+    "wager2004": "Wager TD, Jonides J, Reading S (2004). Neuroimaging studies of shifting "
+    "attention: a meta-analysis. NeuroImage 22(4):1679-1693. doi:10.1016/j.neuroimage.2004.03.052",
+    "wager2009": "Wager TD, Lindquist MA, Nichols TE, Kober H, Van Snellenberg JX (2009). "
+    "Evaluating the consistency and specificity of neuroimaging data using meta-analysis. "
+    "NeuroImage 45(1 Suppl):S210-S221. doi:10.1016/j.neuroimage.2008.10.061",
+    "langner2014": "Langner R, Rottschy C, Laird AR, Fox PT, Eickhoff SB (2014). Meta-analytic "
+    "connectivity modeling revisited: controlling for activation base rates. NeuroImage "
+    "99:559-570. doi:10.1016/j.neuroimage.2014.06.007",
     "benjamini1995": "Benjamini Y, Hochberg Y (1995). Controlling the false discovery rate. JRSS B "
     "57(1):289-300. doi:10.1111/j.2517-6161.1995.tb02031.x",
     "benjamini2001": "Benjamini Y, Yekutieli D (2001). The control of the false discovery rate in "

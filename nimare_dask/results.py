@@ -20,7 +20,7 @@ from nimare_dask.errors import SchemaError, UnknownLabelError, find_label, sugge
 from nimare_dask.space import Space
 
 #: Dimensions whose labels are part of the name of a map.
-_NAMED = ("effect", "probability")
+_NAMED = ("effect", "probability", "inference")
 
 #: Corrected maps by the end of their variable's name: what NiMARE appends to a map with a
 #: description, and to one without. Its chi-square estimator has an FDR of its own ("indep") that
@@ -28,6 +28,15 @@ _NAMED = ("effect", "probability")
 _SUFFIXES = {
     "_fdr_indep": ("_level-voxel_corr-FDR_method-indep", "_corr-FDR_method-indep"),
     "_fdr_negcorr": ("_corr-FDR_method-negcorr", "_corr-FDR_method-negcorr"),
+    "_bonferroni": ("_corr-FWE_method-bonferroni", "_corr-FWE_method-bonferroni"),
+}
+
+#: Maps that null iterations corrected, by what they compare.
+_INFERENCES = {
+    "voxel": "_level-voxel",
+    "size": "_desc-size_level-cluster",
+    "mass": "_desc-mass_level-cluster",
+    "tfce": "_desc-tfce_level-voxel",
 }
 _VOXEL = ("voxel_i", "voxel_j", "voxel_k")
 _MADE_BY = "an estimator's fit() or open_result()"
@@ -91,6 +100,9 @@ def map_keys(maps: xr.Dataset) -> Iterator[MapKey]:
 
 
 def _map_name(variable: str, label: str | None) -> str:
+    if variable.endswith("_fwe") and label in _INFERENCES:
+        kind = variable.removesuffix("_fwe")
+        return f"{kind}{_INFERENCES[label]}_corr-FWE_method-montecarlo"
     described, plain = "", ""
     for ours, theirs in _SUFFIXES.items():
         if variable.endswith(ours):

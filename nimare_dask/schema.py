@@ -16,9 +16,11 @@ from nimare_dask.errors import SchemaError
 
 CORPUS_VERSION = 1
 RESULT_VERSION = 1
+NULL_VERSION = 1
 
 CORPUS_KIND = "nimare_dask.corpus"
 RESULT_KIND = "nimare_dask.result"
+NULL_KIND = "nimare_dask.null"
 
 #: numpy kind letters behind each word used below.
 KINDS = {"integer": "iu", "float": "f", "text": "UOT", "boolean": "b"}
@@ -58,6 +60,9 @@ VARIABLES: dict[str, Variable] = {
     "analysis_journal": Variable(("analysis",), "text", "", "journal of the paper"),
     "analysis_doi": Variable(("analysis",), "text", "", "digital object identifier of the paper"),
     "analysis_year": Variable(("analysis",), "integer", "year", "year of the paper; 0 is unknown"),
+    "analysis_sample_size": Variable(
+        ("analysis",), "float", "1", "mean number of subjects; NaN is unknown"
+    ),
     "focus_xyz": Variable(("focus", "axis"), "float", "mm", "coordinates as reported"),
     "focus_space": Variable(
         ("focus",), "integer", "", "code into the list `spaces`: the space a focus was reported in"
@@ -89,6 +94,33 @@ VARIABLES: dict[str, Variable] = {
         for method, long in (("indep", "Benjamini-Hochberg"), ("negcorr", "Benjamini-Yekutieli"))
         for name, text in (("z", "z score"), ("p", "p value"), ("logp", "-log10 of the p value"))
     },
+    **{
+        f"{name}_bonferroni": _map(f"{text}, corrected for the family of all voxels (Bonferroni)")
+        for name, text in (("z", "z score"), ("p", "p value"), ("logp", "-log10 of the p value"))
+    },
+    **{
+        f"{name}_fwe": _map(f"{text}, corrected for the family of all voxels by null iterations")
+        for name, text in (("z", "z score"), ("p", "p value"), ("logp", "-log10 of the p value"))
+    },
+    "inference": Variable(
+        ("inference",), "text", "", "what is compared: voxel, cluster size, cluster mass or tfce"
+    ),
+    "bin_center": Variable(("bin",), "float", "1", "statistic in the middle of a bin of its null"),
+    "null_weight": Variable(
+        ("bin",), "float", "1", "share (or number) of voxels in each bin under the null"
+    ),
+    "null_histogram": Variable(
+        ("bin",), "integer", "voxel", "voxels in each bin over all null iterations"
+    ),
+    "null_max": Variable(
+        ("iteration", "inference"),
+        "float",
+        "1",
+        "largest statistic, cluster size, cluster mass and score of each null iteration",
+    ),
+    "null_reaching": Variable(
+        ("voxel",), "integer", "iteration", "null iterations at least as high as the observed map"
+    ),
     "effect": Variable(("effect",), "text", "", "which chi-square"),
     "probability": Variable(("probability",), "text", "", "of what, A activation, F the feature"),
     "n_active": Variable(

@@ -81,6 +81,26 @@ class Space:
         return len(self.voxel_ijk)
 
     @cached_property
+    def grey_matter(self) -> NDArray[np.bool_]:
+        """Where the grey matter probability of the MNI152 template is above 0.1, of its shape.
+
+        The template of nilearn's package at 2 mm, interpolated onto the grid.
+        """
+        from nilearn.datasets import load_mni152_gm_template
+        from nilearn.image import resample_img
+
+        probability = resample_img(
+            load_mni152_gm_template(resolution=2),
+            target_affine=self.affine,
+            target_shape=self.shape,
+            interpolation="continuous",
+            copy_header=True,
+            force_resample=True,
+        )
+        grey: NDArray[np.bool_] = np.asarray(probability.dataobj) > 0.1
+        return grey
+
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of the mask, the affine and the reference."""
         parts = (str(self.shape), self.reference, self.affine.tobytes(), np.packbits(self.mask))

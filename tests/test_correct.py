@@ -14,10 +14,10 @@ from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 
 from nimare_dask import results
-from nimare_dask.activation import MKDAKernel
 from nimare_dask.correct import correct_fdr
 from nimare_dask.errors import SchemaError, SettingsError
 from nimare_dask.estimators.mkda_chi2 import MKDAChi2
+from nimare_dask.footprint import MKDAKernel
 from nimare_dask.parallel import shapes
 from nimare_dask.provenance import steps
 from nimare_dask.stats.multiple import FdrMethod

@@ -20,7 +20,19 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"kernels"}),
     frozenset({"stats"}),
     frozenset({"parallel"}),
-    frozenset({"space", "corpus", "selection", "activation", "counting", "results", "simulate"}),
+    frozenset(
+        {
+            "space",
+            "corpus",
+            "selection",
+            "footprint",
+            "activation",
+            "statistic",
+            "counting",
+            "results",
+            "simulate",
+        }
+    ),
     frozenset({"estimators", "nulls", "correct", "decode", "annotate", "diagnostics"}),
     frozenset({"io", "report"}),
     frozenset(
@@ -30,8 +42,9 @@ LAYERS: tuple[frozenset[str], ...] = (
 )
 LAYER_OF = {part: number for number, layer in enumerate(LAYERS) for part in layer}
 
+#: llvmlite is what numba compiles with; vectors are written in it.
 KERNELS_MAY_IMPORT = frozenset(
-    {"numpy", "numba", "math", "__future__", "collections", "typing", "os", "itertools"}
+    {"numpy", "numba", "llvmlite", "math", "__future__", "collections", "typing", "os", "itertools"}
 )
 DASK = frozenset({"dask", "distributed", "dask_jobqueue", "dask_kubernetes"})
 DASK_MAY_STAND_IN = frozenset({"parallel", "corpus", "activation", "io", "cli"})

@@ -11,10 +11,10 @@ import pytest
 import xarray as xr
 
 from nimare_dask import schema
-from nimare_dask.activation import MKDAKernel
 from nimare_dask.correct import correct_fdr
 from nimare_dask.errors import SchemaError
 from nimare_dask.estimators.mkda_chi2 import MKDAChi2
+from nimare_dask.footprint import MKDAKernel
 from nimare_dask.io.neurosynth import read_neurosynth
 from nimare_dask.provenance import REFERENCES, digest_values, steps, versions, with_step
 from nimare_dask.schema import VARIABLES, Variable

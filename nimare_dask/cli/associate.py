@@ -63,10 +63,10 @@ def associate(
     """Compare, for every feature, the analyses that have it with the rest (MKDA chi-square)."""
     import time
 
-    from nimare_dask.activation import MKDAKernel
     from nimare_dask.cli.console import peak_memory, say, sentences_for_warnings
     from nimare_dask.corpus import open_corpus
     from nimare_dask.estimators.mkda_chi2 import MKDAChi2
+    from nimare_dask.footprint import MKDAKernel
     from nimare_dask.parallel.execute import connected
     from nimare_dask.parallel.stores import refuse_existing
     from nimare_dask.schema import RESULT_KIND

@@ -19,7 +19,7 @@ from scipy.sparse import csr_matrix
 
 from nimare_dask import activation, results, schema
 from nimare_dask import corpus as _corpus
-from nimare_dask.activation import LocatedFoci, MKDAKernel
+from nimare_dask.activation import LocatedFoci
 from nimare_dask.counting import Counting
 from nimare_dask.errors import (
     CorpusWarning,
@@ -28,6 +28,7 @@ from nimare_dask.errors import (
     find_label,
     shorten,
 )
+from nimare_dask.footprint import MKDAKernel
 from nimare_dask.parallel import shapes
 from nimare_dask.parallel.execute import n_workers
 from nimare_dask.provenance import with_step

@@ -69,16 +69,17 @@ def write_blocks(
     _write_on_cluster(client, writes, report)
 
 
-def _write_on_cluster(client: Any, writes: list[Any], report: Report | None) -> None:
-    from distributed import KilledWorker, as_completed
+@contextmanager
+def cluster_errors() -> Iterator[None]:
+    """Say in a sentence what went wrong on a cluster."""
+    from asyncio import CancelledError as LoopCancelledError
+    from concurrent.futures import CancelledError
 
-    # A block is written whole and the same each time, so a lost worker's blocks are done again.
-    futures = client.compute(writes, retries=2)
+    from distributed import KilledWorker
+    from distributed.comm.core import CommClosedError
+
     try:
-        for done, future in enumerate(as_completed(futures), start=1):
-            future.result()
-            if report:
-                report(done, len(writes))
+        yield
     except KilledWorker as error:
         raise WorkerError(
             "A worker died several times over the same block, most often for want of memory; "
@@ -89,6 +90,24 @@ def _write_on_cluster(client: Any, writes: list[Any], report: Report | None) -> 
             f"A worker could not do its part ({error}); workers need the same versions of "
             "nimare_dask and its libraries as this process."
         ) from error
+    except (CancelledError, LoopCancelledError, CommClosedError) as error:
+        raise WorkerError(
+            "The connection to the Dask scheduler was lost; start a cluster again and run this "
+            f"again ({type(error).__name__})."
+        ) from error
+
+
+def _write_on_cluster(client: Any, writes: list[Any], report: Report | None) -> None:
+    from distributed import as_completed
+
+    # A block is written whole and the same each time, so a lost worker's blocks are done again.
+    futures = client.compute(writes, retries=2)
+    try:
+        with cluster_errors():
+            for done, future in enumerate(as_completed(futures), start=1):
+                future.result()
+                if report:
+                    report(done, len(writes))
     finally:
         client.cancel(futures)
 

@@ -87,6 +87,44 @@ def _kind_of(path: Path) -> str | None:
         return None
 
 
+def group_attributes(path: Path, *, kind: str, version: int) -> dict[str, Any]:
+    """Attributes of a zarr group of a kind and version, read from its ``zarr.json`` alone.
+
+    Raises
+    ------
+    SourceFormatError
+        When there is no such group, or it is of another kind or version.
+    """
+    word = kind.rpartition(".")[2]
+    if not path.exists():
+        raise SourceFormatError(f"{path} does not exist; expected a {word} (a zarr folder).")
+    if not (path / "zarr.json").is_file():
+        raise SourceFormatError(
+            f"{path} is not a zarr version 3 group (it has no zarr.json); expected a {word} "
+            "written by nimare_dask."
+        )
+    try:
+        attributes = dict(json.loads((path / "zarr.json").read_text()).get("attributes", {}))
+    except (OSError, ValueError, AttributeError) as error:
+        raise SourceFormatError(f"{path} could not be opened as a {word}: {error}") from error
+    _check_attributes(path, attributes, kind=kind, version=version)
+    return attributes
+
+
+def _check_attributes(path: Path, attributes: Any, *, kind: str, version: int) -> None:
+    word = kind.rpartition(".")[2]
+    if attributes.get("kind") != kind:
+        raise SourceFormatError(
+            f"{path} is {_say_kind(attributes.get('kind'))}; expected a {word} written by "
+            "nimare_dask."
+        )
+    if attributes.get("schema_version") != version:
+        raise SourceFormatError(
+            f"{path} has schema version {attributes.get('schema_version')}; this version of "
+            f"nimare_dask reads {version}. Make the {word} again from its source."
+        )
+
+
 def open_group(path: Path, *, kind: str, version: int, chunks: Any = None) -> xr.Dataset:
     """Open a zarr group and check what it is.
 
@@ -106,28 +144,11 @@ def open_group(path: Path, *, kind: str, version: int, chunks: Any = None) -> xr
     """
     word = kind.rpartition(".")[2]
     path = path.absolute()
-    if not path.exists():
-        raise SourceFormatError(f"{path} does not exist; expected a {word} (a zarr folder).")
-    if not (path / "zarr.json").is_file():
-        raise SourceFormatError(
-            f"{path} is not a zarr version 3 group (it has no zarr.json); expected a {word} "
-            "written by nimare_dask."
-        )
+    group_attributes(path, kind=kind, version=version)
     try:
         dataset: xr.Dataset = xr.open_zarr(path, chunks=chunks, consolidated=False)
     except Exception as error:
         raise SourceFormatError(f"{path} could not be opened as a {word}: {error}") from error
-    attributes = dataset.attrs
-    if attributes.get("kind") != kind:
-        raise SourceFormatError(
-            f"{path} is {_say_kind(attributes.get('kind'))}; expected a {word} written by "
-            "nimare_dask."
-        )
-    if attributes.get("schema_version") != version:
-        raise SourceFormatError(
-            f"{path} has schema version {attributes.get('schema_version')}; this version of "
-            f"nimare_dask reads {version}. Make the {word} again from its source."
-        )
     return dataset
 
 

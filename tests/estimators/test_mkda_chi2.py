@@ -14,7 +14,7 @@ from dask.callbacks import Callback
 from numpy.testing import assert_allclose, assert_array_equal
 
 from nimare_dask import counting, results
-from nimare_dask.activation import MKDAKernel, activation_maps
+from nimare_dask.activation import activation_maps
 from nimare_dask.correct import correct_fdr
 from nimare_dask.errors import (
     CorpusWarning,
@@ -25,6 +25,7 @@ from nimare_dask.errors import (
 )
 from nimare_dask.estimators import mkda_chi2 as module
 from nimare_dask.estimators.mkda_chi2 import MKDAChi2
+from nimare_dask.footprint import MKDAKernel
 from nimare_dask.parallel import shapes
 from nimare_dask.provenance import steps
 from nimare_dask.selection import has_label, select

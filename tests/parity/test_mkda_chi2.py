@@ -10,10 +10,11 @@ import pytest
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 
-from nimare_dask.activation import MKDAKernel, activation_maps
+from nimare_dask.activation import activation_maps
 from nimare_dask.correct import correct_fdr
 from nimare_dask.errors import SelectionError, UnknownLabelError
 from nimare_dask.estimators.mkda_chi2 import MKDAChi2
+from nimare_dask.footprint import MKDAKernel
 from nimare_dask.parallel.execute import active_client
 from nimare_dask.selection import has_label, select
 from nimare_dask.space import Space, load_space

@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from nimare_dask.activation import MKDAKernel
 from nimare_dask.corpus import open_corpus, save_corpus
 from nimare_dask.correct import correct_fdr
 from nimare_dask.estimators import mkda_chi2
 from nimare_dask.estimators.mkda_chi2 import Chunks, MKDAChi2
+from nimare_dask.footprint import MKDAKernel
 from nimare_dask.io.results import open_result, save_result
 from nimare_dask.parallel import shapes
 from nimare_dask.selection import has_label, select

@@ -1,0 +1,101 @@
+"""Kernel density analysis (KDA): how many foci lie within reach of a voxel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from nimare_dask.activation import LocatedFoci
+from nimare_dask.estimators.one_sample import NullMethod, check_kernel, fit_one_sample
+from nimare_dask.footprint import KDAKernel
+from nimare_dask.kernels.overlay import pack_footprints
+from nimare_dask.nulls import approximate
+from nimare_dask.nulls.monte_carlo import Coverage, fitting_null
+from nimare_dask.space import Space
+from nimare_dask.statistic import Statistic, StudyValues, whole_numbers
+
+REFERENCES = ("wager2003", "wager2004", "lancaster2007")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KDA:
+    """Where more foci lie within reach than if they fell anywhere.
+
+    Parameters
+    ----------
+    kernel
+        What a focus reaches.
+
+    Notes
+    -----
+    Foci count one by one, so an analysis with many foci counts much; MKDA was made to mend that.
+    All inference is one-sided.
+
+    References
+    ----------
+    Wager TD et al. (2003), doi:10.1016/S1053-8119(03)00078-8.
+    Wager TD et al. (2004), doi:10.1016/j.neuroimage.2004.03.052.
+    """
+
+    kernel: KDAKernel = field(default_factory=KDAKernel)
+
+    def __post_init__(self) -> None:
+        check_kernel(self, self.kernel, KDAKernel, "KDA counts foci")
+
+    def settings(self) -> dict[str, Any]:
+        """Parameters for the provenance."""
+        return {"estimator": type(self).__name__, **self.kernel.settings()}
+
+    def fit(
+        self,
+        corpus: xr.Dataset,
+        *,
+        space: Space | str = "mni152_2mm",
+        null_method: NullMethod = "approximate",
+        n_iters: int = 5000,
+        random_state: int | None = None,
+        coverage: Coverage = "brain",
+        null: xr.Dataset | None = None,
+    ) -> xr.Dataset:
+        """Fit one group of analyses, now; see :meth:`nimare_dask.ALE.fit`.
+
+        The approximate null is the exact law of a sum of independent numbers of foci.
+        """
+        null = fitting_null(
+            self,
+            corpus,
+            null,
+            null_method,
+            space=space,
+            n_iters=n_iters,
+            random_state=random_state,
+            coverage=coverage,
+        )
+        return fit_one_sample(
+            self, corpus, space=space, null_method=null_method, null=null, references=REFERENCES
+        )
+
+    def statistic(
+        self, corpus: xr.Dataset, foci: LocatedFoci, space: Space, study: StudyValues
+    ) -> Statistic:
+        """Number of foci within reach."""
+        dense, footprint_of = self.kernel.footprints(corpus, space)
+        whole, scale = whole_numbers(dense, footprint_of[foci.owner])
+        return Statistic(
+            footprints=pack_footprints(whole),
+            footprint_of=footprint_of,
+            union=False,
+            scale=scale,
+            probability=False,
+            bins=np.arange(len(foci.ijk) + 2.0),
+        )
+
+    def approximate_null(
+        self, corpus: xr.Dataset, study: StudyValues, statistic: Statistic, method: NullMethod
+    ) -> NDArray[np.float64]:
+        """Law of the number of foci within reach, (bin,)."""
+        return approximate.sum_fold(study, len(statistic.bins))

@@ -1,0 +1,1 @@
+"""Null distributions, one file per scheme."""

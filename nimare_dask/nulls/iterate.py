@@ -1,0 +1,266 @@
+"""Running null iterations: what is missing, batch by batch, with or without a store."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from nimare_dask import schema
+from nimare_dask._version import __version__
+from nimare_dask.errors import CorpusWarning, SourceFormatError
+from nimare_dask.nulls.relocation import Batch, Relocation
+from nimare_dask.parallel import checkpoints
+from nimare_dask.parallel.checkpoints import Checkpoint
+from nimare_dask.parallel.execute import Report, n_workers
+from nimare_dask.parallel.iterations import map_iterations
+from nimare_dask.provenance import digest_values, with_step
+
+#: First iteration of each batch and the one after its last, by number.
+Spans = Mapping[int, tuple[int, int]]
+
+
+def checkpoint_of(
+    path: Path, job: Relocation, facts: Mapping[str, Any], *, n_iters: int, batch: int
+) -> Checkpoint:
+    """Open the store of a run, or make it.
+
+    Raises
+    ------
+    StoreExistsError
+        When it is there and of another run.
+    """
+    mark = _fingerprint(job, facts)
+    if path.exists():
+        found = checkpoints.open_checkpoint(path)
+        checkpoints.refuse_other(found, mark)
+        return checkpoints.grow(found, n_iters)
+    lengths = {"null_histogram": len(job.statistic.bins)}
+    if job.observed is not None:
+        lengths["null_reaching"] = len(job.observed)
+    return checkpoints.create(
+        path,
+        inputs=job.to_dataset(),
+        fingerprint=mark,
+        facts={"run": dict(facts)},
+        n_iters=n_iters,
+        batch=batch,
+        inference=job.inference,
+        lengths=lengths,
+    )
+
+
+def _fingerprint(job: Relocation, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the bits of the iterations depend on, so that people can read what differs."""
+    inputs = job.to_dataset()
+    digests = [digest_values(inputs[name].values) for name in sorted(map(str, inputs.variables))]
+    return {
+        **facts["settings"],
+        "random_state": job.random_state,
+        "coverage": facts["coverage"],
+        "voxel_thresh": facts["voxel_thresh"],
+        "stat_thresh": job.stat_thresh,
+        "tfce": None if job.enhancement is None else vars(job.enhancement),
+        "corpus": facts["facts"]["corpus_digests"][0],
+        "mask": facts["space_digest"],
+        "inputs": digest_values(np.array(digests)),
+        "version": __version__,
+    }
+
+
+def iterate(
+    job: Relocation,
+    facts: Mapping[str, Any],
+    *,
+    n_iters: int,
+    batch: int,
+    checkpoint: Checkpoint | None = None,
+    before: Batch | None = None,
+    report: Report | None = None,
+) -> xr.Dataset:
+    """Do the iterations that are missing, and put all of them together as a null."""
+    if checkpoint is not None:
+        batch = checkpoint.batch
+    first = 0 if before is None else len(before.maxima)
+    spans = {
+        number: (start, min(start + batch, n_iters))
+        for number, start in enumerate(range(first, n_iters, batch))
+    }
+    collected = _Collected(job, n_iters)
+    if before is not None:
+        collected.add(0, before)
+    runner = _Runner(job, spans, checkpoint, report, n_iters)
+    if facts["stop_after"] is None:
+        runner.run(list(spans), collected)
+    else:
+        _stop_early(runner, collected, facts)
+    return _null_dataset(job, facts, collected, batch, checkpoint)
+
+
+class _Collected:
+    """Batches as they come in: maxima by iteration, sums of everything else."""
+
+    def __init__(self, job: Relocation, n_iters: int) -> None:
+        self.maxima = np.full((n_iters, len(job.inference)), np.nan)
+        self.histogram = np.zeros(len(job.statistic.bins), np.int64)
+        self.reaching = None if job.observed is None else np.zeros(len(job.observed), np.int64)
+        self.n_done = 0
+
+    def add(self, start: int, batch: Batch) -> None:
+        rows = len(batch.maxima)
+        self.maxima[start : start + rows] = batch.maxima
+        self.histogram += batch.histogram
+        if self.reaching is not None and batch.reaching is not None:
+            self.reaching += batch.reaching
+        self.n_done += rows
+
+
+class _Runner:
+    """Takes batches from the store, or computes them and puts them there."""
+
+    def __init__(
+        self,
+        job: Relocation,
+        spans: Spans,
+        checkpoint: Checkpoint | None,
+        report: Report | None,
+        n_iters: int,
+    ) -> None:
+        self.job, self.spans, self.checkpoint = job, spans, checkpoint
+        self.report, self.n_iters, self.n_done = report, n_iters, 0
+
+    def run(self, numbers: list[int], collected: _Collected) -> None:
+        """Add batches to what is collected, in any order."""
+
+        def take(number: int, result: tuple[Batch, float]) -> None:
+            done, seconds = result
+            collected.add(self.spans[number][0], done)
+            if self.checkpoint is not None:
+                parts = {"null_histogram": done.histogram}
+                if done.reaching is not None:
+                    parts["null_reaching"] = done.reaching.astype(np.int64)
+                checkpoints.write_batch(self.checkpoint, number, done.maxima, parts, seconds)
+            self._count(len(done.maxima))
+
+        missing = self._read(numbers, collected)
+        self._count(0)
+        if missing:
+            map_iterations(_run_batch, (self.job, dict(self.spans)), missing, take)
+
+    def _count(self, n: int) -> None:
+        self.n_done += n
+        if self.report:
+            self.report(self.n_done, self.n_iters)
+
+    def _read(self, numbers: list[int], collected: _Collected) -> list[int]:
+        """Add what the store holds; give the batches that it does not."""
+        if self.checkpoint is None:
+            return numbers
+        missing, n_torn = [], 0
+        for number in numbers:
+            found = None
+            try:
+                found = checkpoints.read_batch(self.checkpoint, number)
+            except SourceFormatError:
+                n_torn += 1
+            if found is None:
+                missing.append(number)
+                continue
+            maxima, parts, _ = found
+            collected.add(
+                self.spans[number][0],
+                Batch(
+                    maxima=maxima,
+                    histogram=parts["null_histogram"],
+                    reaching=parts.get("null_reaching"),
+                ),
+            )
+            self.n_done += len(maxima)
+        if n_torn:
+            warnings.warn(
+                f"{n_torn:,} torn or corrupt batches of {self.checkpoint.path} are computed again.",
+                CorpusWarning,
+                stacklevel=5,
+            )
+        return missing
+
+
+def _run_batch(shared: tuple[Relocation, Spans], number: int) -> tuple[Batch, float]:
+    job, spans = shared
+    began = time.perf_counter()
+    return job.run(*spans[number]), time.perf_counter() - began
+
+
+def _stop_early(runner: _Runner, collected: _Collected, facts: Mapping[str, Any]) -> None:
+    """Add batches in order, and stop at the iteration by which every inference is reached enough.
+
+    Some batches run at a time. What they did after that iteration is left out, so the result is
+    that of a run of just so many iterations, whatever the batches.
+    """
+    job, observed = runner.job, np.array(facts["observed_max"])
+    reached = np.zeros(len(observed), np.int64)
+    numbers, at_once = list(runner.spans), 2 * n_workers()
+    for at in range(0, len(numbers), at_once):
+        some = numbers[at : at + at_once]
+        first, last = runner.spans[some[0]][0], runner.spans[some[-1]][1]
+        here = _Collected(job, last)
+        runner.run(some, here)
+        counts = reached + np.cumsum(here.maxima[first:last] >= observed, axis=0)
+        enough = np.flatnonzero((counts >= facts["stop_after"]).all(axis=1))
+        if enough.size:
+            stop = first + int(enough[0]) + 1
+            collected.add(first, job.run(first, stop))
+            collected.maxima = collected.maxima[:stop]
+            return
+        reached = counts[-1]
+        collected.add(
+            first,
+            Batch(maxima=here.maxima[first:last], histogram=here.histogram, reaching=here.reaching),
+        )
+
+
+def _null_dataset(
+    job: Relocation,
+    facts: Mapping[str, Any],
+    collected: _Collected,
+    batch: int,
+    checkpoint: Checkpoint | None,
+) -> xr.Dataset:
+    names = np.array(job.inference, dtype=np.dtypes.StringDType())
+    null = job.to_dataset().assign(
+        null_max=(("iteration", "inference"), collected.maxima),
+        null_histogram=("bin", collected.histogram),
+    )
+    null = null.assign_coords(inference=("inference", names))
+    if collected.reaching is not None:
+        null = null.assign(null_reaching=("voxel", collected.reaching))
+    told = {
+        "n_iters": len(collected.maxima),
+        "random_state": job.random_state,
+        "coverage": facts["coverage"],
+        "voxel_thresh": facts["voxel_thresh"],
+        "stat_thresh": job.stat_thresh,
+    }
+    null.attrs |= {
+        **told,
+        "kind": schema.NULL_KIND,
+        "run": dict(facts),
+        "space_digest": facts["space_digest"],
+        "batch": batch,
+        "store": None if checkpoint is None else str(checkpoint.path),
+        "provenance": facts["corpus_provenance"],
+    }
+    settings = {
+        **facts["settings"],
+        **told,
+        "tfce": None if job.enhancement is None else vars(job.enhancement),
+        "stop_after": facts["stop_after"],
+        "connectivity": "faces",
+    }
+    null = schema.describe(null)
+    return with_step(null, "monte_carlo_null", settings=settings, **facts["facts"])

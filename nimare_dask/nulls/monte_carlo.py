@@ -1,0 +1,365 @@
+"""The Monte Carlo null of ALE, MKDA density, KDA and SCALE: the same foci, fallen anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.random import SeedSequence
+from numpy.typing import NDArray
+
+from nimare_dask.errors import SchemaError, SettingsError
+from nimare_dask.estimators.one_sample import OneSample, Prepared
+from nimare_dask.nulls.iterate import checkpoint_of, iterate
+from nimare_dask.nulls.relocation import STEPS, Batch, Enhancement, Relocation, from_dataset
+from nimare_dask.parallel import checkpoints
+from nimare_dask.parallel.execute import Report
+from nimare_dask.space import Space, load_space
+from nimare_dask.stats import empirical, pz
+
+Coverage = Literal["brain", "gm"]
+
+#: Seconds of a batch that are aimed at, and the sizes that a batch can have.
+_BATCH_SECONDS = 2.0
+_BATCHES = (10, 25, 50, 100, 250)
+
+#: About how fast footprints are laid on one core, voxels a second; it decides the size of batches
+#: only, and has to be the same on every machine.
+_VOXELS_PER_SECOND = 2.5e9
+
+
+def monte_carlo_null(
+    estimator: OneSample,
+    corpus: xr.Dataset,
+    *,
+    space: Space | str = "mni152_2mm",
+    n_iters: int = 5000,
+    voxel_thresh: float | None = 0.001,
+    coverage: Coverage = "brain",
+    random_state: int | None = None,
+    store: str | Path | None = None,
+    batch: int | None = None,
+    maps: xr.Dataset | None = None,
+    tfce: Enhancement | None = None,
+    stop_after: int | None = None,
+    report: Report | None = None,
+) -> xr.Dataset:
+    """Compute what an estimator finds when foci fall anywhere in the brain.
+
+    In each iteration every focus gets, independently and with replacement, a voxel; analyses keep
+    their number of foci and their sample size. The statistic is computed of them, and its maximum,
+    the size and the mass of its largest cluster are kept.
+
+    Parameters
+    ----------
+    estimator
+        ALE, MKDADensity, KDA or SCALE.
+    corpus
+        The analyses of the map that is to be corrected.
+    space
+        See :func:`~nimare_dask.space.load_space`.
+    n_iters
+        Iterations.
+    voxel_thresh
+        Uncorrected p that voxels of a cluster must be below; None leaves clusters out. Clusters
+        are connected by faces, and made of voxels strictly above the threshold.
+    coverage
+        Where foci fall: ``"brain"``, the mask; ``"gm"``, those of its voxels where the grey matter
+        probability of the MNI152 template is above 0.1. SCALE has a pool of its own.
+    random_state
+        Seed. Without one a seed is drawn, which the result keeps.
+    store
+        A zarr folder that grows with every batch. When it is there already, only what is missing is
+        computed; when it is of another run, it is refused.
+    batch
+        Iterations of a batch. It changes nothing in the result.
+    maps
+        What ``estimator.fit(corpus)`` gave, whose null gives the cluster-forming threshold; without
+        it the approximate null is computed for that.
+    tfce
+        Settings of threshold-free cluster enhancement of z, which is then a further inference.
+    stop_after
+        Stop at the first iteration by which, for every inference, this many null maxima have
+        reached the largest of the observed map (Besag and Clifford 1991). None of its corrected p
+        can then be small: each is at least ``stop_after / n_iters`` of what was done, with a
+        relative standard error of at most ``1 / sqrt(stop_after)``.
+    report
+        Called with the number of iterations that are done and of all.
+
+    Returns
+    -------
+    null
+        ``null_max`` (iteration, inference), ``null_histogram`` (bin) with ``bin_center``, for SCALE
+        ``null_reaching`` (voxel), and what :func:`extend_null` needs to go on.
+
+    Raises
+    ------
+    SettingsError
+        For settings that cannot be.
+    StoreExistsError
+        When the store is of another run.
+    WorkerError
+        When a cluster is lost; the store keeps what was done.
+
+    Notes
+    -----
+    Iteration i draws from ``SeedSequence(random_state, spawn_key=(0, i))`` and everything that is
+    compared is a whole number, so the same seed gives the same bits with any batch, number of
+    threads or workers, after any number of interruptions.
+
+    References
+    ----------
+    Eickhoff SB et al. (2012), doi:10.1016/j.neuroimage.2011.09.017.
+    Besag J, Clifford P (1991), doi:10.1093/biomet/78.2.301.
+    """
+    space = load_space(space)
+    _check_settings(n_iters, voxel_thresh, coverage, batch, stop_after, tfce)
+    prepared = Prepared(estimator, corpus, space)
+    recorded = None if store is None else _recorded_seed(Path(store))
+    if random_state is None:
+        random_state = recorded if recorded is not None else _draw_seed()
+    job = _relocation(
+        estimator,
+        prepared,
+        space,
+        random_state=random_state,
+        voxel_thresh=voxel_thresh,
+        coverage=coverage,
+        maps=maps,
+        tfce=tfce,
+    )
+    observed = None
+    if stop_after is not None:
+        label = np.zeros(job.neighbours.size, np.int32)
+        observed = np.array(job.measure(prepared.observed_sums(space), label))
+    facts = {
+        "estimator": type(estimator).__name__,
+        "coverage": coverage,
+        "voxel_thresh": voxel_thresh if job.stat_thresh is not None else None,
+        "stop_after": stop_after,
+        "observed_max": None if observed is None else observed.tolist(),
+        "space_digest": space.digest,
+        "settings": estimator.settings(),
+        "facts": prepared.facts(corpus, space),
+        "corpus_provenance": corpus.attrs.get("provenance", "[]"),
+    }
+    batch = batch or batch_size(job)
+    if store is None:
+        return iterate(job, facts, n_iters=n_iters, batch=batch, report=report)
+    checkpoint = checkpoint_of(Path(store), job, facts, n_iters=n_iters, batch=batch)
+    return iterate(job, facts, n_iters=n_iters, batch=batch, checkpoint=checkpoint, report=report)
+
+
+def extend_null(
+    null: xr.Dataset,
+    n_iters: int,
+    *,
+    report: Report | None = None,
+) -> xr.Dataset:
+    """Go on to more iterations; the result equals one run of that many.
+
+    Parameters
+    ----------
+    null
+        What :func:`monte_carlo_null` or :func:`open_null` gave. Its store, when it has one, grows.
+    n_iters
+        Iterations in all.
+    report
+        Called with the number of iterations that are done and of all.
+    """
+    done = null.sizes["iteration"]
+    if n_iters < done:
+        raise SettingsError(f"n_iters is {n_iters:,}, and the null has {done:,} already.")
+    facts = dict(null.attrs["run"])
+    if facts["stop_after"] is not None:
+        raise SettingsError(
+            f"The null was stopped early by stop_after={facts['stop_after']}; to have more "
+            "iterations, make it without stop_after (a store keeps those that are done)."
+        )
+    job = from_dataset(null)
+    if null.attrs.get("store"):
+        checkpoint = checkpoints.open_checkpoint(Path(null.attrs["store"]))
+        checkpoint = checkpoints.grow(checkpoint, n_iters)
+        return iterate(
+            job,
+            facts,
+            n_iters=n_iters,
+            batch=checkpoint.batch,
+            checkpoint=checkpoint,
+            report=report,
+        )
+    before = Batch(
+        maxima=null["null_max"].values,
+        histogram=null["null_histogram"].values,
+        reaching=null["null_reaching"].values if "null_reaching" in null else None,
+    )
+    batch = int(null.attrs["batch"])
+    return iterate(job, facts, n_iters=n_iters, batch=batch, before=before, report=report)
+
+
+def open_null(path: str | Path) -> xr.Dataset:
+    """Open the store of a null whose iterations are all done.
+
+    Raises
+    ------
+    SourceFormatError
+        When it is no store of a null.
+    SchemaError
+        When iterations are missing.
+    """
+    checkpoint = checkpoints.open_checkpoint(Path(path))
+    found = checkpoints.progress(checkpoint)
+    if found.n_done < checkpoint.n_iters:
+        raise SchemaError(
+            f"{path} holds {found.n_done:,} of {checkpoint.n_iters:,} iterations; run the command "
+            "or the script that made it again to compute the rest."
+        )
+    with xr.open_zarr(checkpoint.path / "inputs", consolidated=False, chunks=None) as inputs:
+        job = from_dataset(inputs.load())
+    return iterate(
+        job,
+        checkpoint.facts["run"],
+        n_iters=checkpoint.n_iters,
+        batch=checkpoint.batch,
+        checkpoint=checkpoint,
+    )
+
+
+def fitting_null(
+    estimator: OneSample,
+    corpus: xr.Dataset,
+    null: xr.Dataset | None,
+    null_method: str,
+    **settings: Any,
+) -> xr.Dataset | None:
+    """Find the null that a fit by ``montecarlo`` takes its histogram from; None for other methods.
+
+    Without one, iterations of a stream of their own are done.
+    """
+    if null_method != "montecarlo":
+        if null is not None:
+            raise SettingsError(
+                f"A null is given and null_method is {null_method!r}; expected 'montecarlo'."
+            )
+        return None
+    if null is not None:
+        return null
+    return monte_carlo_null(estimator, corpus, voxel_thresh=None, **settings)
+
+
+def _check_settings(
+    n_iters: int,
+    voxel_thresh: float | None,
+    coverage: str,
+    batch: int | None,
+    stop_after: int | None,
+    tfce: Enhancement | None,
+) -> None:
+    for name, number in (("n_iters", n_iters), ("batch", batch), ("stop_after", stop_after)):
+        if number is not None and (int(number) != number or number < 1):
+            raise SettingsError(f"{name} is {number!r}; expected a whole number of at least 1.")
+    if voxel_thresh is not None and not 0 < voxel_thresh < 1:
+        raise SettingsError(f"voxel_thresh is {voxel_thresh!r}; expected a p value.")
+    if coverage not in ("brain", "gm"):
+        raise SettingsError(f"coverage is {coverage!r}; expected 'brain' or 'gm'.")
+    if tfce is not None and not (tfce.E > 0 and tfce.H > 0 and tfce.step > 0):
+        raise SettingsError(f"tfce is {tfce}; expected E, H and step above 0.")
+
+
+def _recorded_seed(path: Path) -> int | None:
+    """The seed of a store that is there, which a run without a seed goes on with."""
+    if not path.exists():
+        return None
+    return int(checkpoints.open_checkpoint(path).fingerprint["random_state"])
+
+
+def _draw_seed() -> int:
+    drawn = SeedSequence().generate_state(1, np.uint64)[0]
+    return int(drawn >> np.uint64(11))  # 53 bits, which JSON holds
+
+
+def _relocation(
+    estimator: OneSample,
+    prepared: Prepared,
+    space: Space,
+    *,
+    random_state: int,
+    voxel_thresh: float | None,
+    coverage: Coverage,
+    maps: xr.Dataset | None,
+    tfce: Enhancement | None,
+) -> Relocation:
+    """Everything that iterations need."""
+    own_pool: Callable[[Space], NDArray[np.int32]] | None = getattr(estimator, "pool", None)
+    job = Relocation(
+        statistic=prepared.statistic,
+        n_foci=prepared.foci.n_foci,
+        pool=_pool(space, coverage) if own_pool is None else own_pool(space),
+        mask=space.mask,
+        random_state=int(random_state),
+        step=STEPS["null"],
+    )
+    if own_pool is not None:
+        # Every voxel has a null of its own, so there is no one threshold to make clusters with.
+        if tfce is not None:
+            raise SettingsError(
+                f"{type(estimator).__name__} has a null for every voxel and no map of z to enhance "
+                "in its iterations; leave tfce out."
+            )
+        return replace(job, observed=prepared.observed_sums(space).astype(np.int32))
+    if voxel_thresh is None and tfce is None:
+        return job
+    weights = _null_weights(estimator, prepared, maps)
+    if voxel_thresh is not None:
+        place = empirical.threshold_bin(weights, voxel_thresh)
+        job = replace(job, stat_thresh=float(prepared.statistic.bins[place]))
+    if tfce is not None:
+        job = replace(job, enhancement=tfce, heights=_heights(weights, prepared, tfce.step))
+    return job
+
+
+def _null_weights(
+    estimator: OneSample, prepared: Prepared, maps: xr.Dataset | None
+) -> NDArray[np.float64]:
+    if maps is None:
+        return estimator.approximate_null(
+            prepared.corpus, prepared.study, prepared.statistic, "approximate"
+        )
+    if "null_weight" not in maps or maps.sizes["bin"] != len(prepared.statistic.bins):
+        raise SchemaError(
+            "maps has no null histogram of this estimator and corpus (null_weight); give what "
+            "estimator.fit(corpus) returned, or leave maps out."
+        )
+    weights: NDArray[np.float64] = maps["null_weight"].values.astype(np.float64)
+    return weights
+
+
+def _heights(weights: NDArray[np.float64], prepared: Prepared, step: float) -> NDArray[np.float64]:
+    """The smallest statistic whose z is at least each multiple of `step`, (height,)."""
+    z = pz.nlogp_to_z(pz.p_to_nlogp(empirical.p_of_bins(weights)), "one").astype(np.float32)
+    n_heights = int(np.floor(float(z.max()) / step + 1e-9))
+    bins = prepared.statistic.bins
+    first = np.searchsorted(z, step * np.arange(1, n_heights + 1) * (1 - 1e-6))
+    heights: NDArray[np.float64] = bins[first] - (bins[1] - bins[0]) / 2
+    return heights
+
+
+def _pool(space: Space, coverage: Coverage) -> NDArray[np.int32]:
+    mask = space.mask if coverage == "brain" else space.mask & space.grey_matter
+    pool = np.argwhere(mask).astype(np.int32)
+    if len(pool) == 0:
+        raise SettingsError(f"No voxel of {space} is in grey matter; use coverage='brain'.")
+    return pool
+
+
+def batch_size(job: Relocation) -> int:
+    """Iterations that take about two seconds, by what they have to compute."""
+    reach = 2 * job.statistic.footprints.reach + 1
+    laid = float(reach.prod(axis=1)[job.statistic.footprint_of] @ job.n_foci)
+    seconds = (2 * laid + 4 * job.mask.sum()) / _VOXELS_PER_SECOND
+    most = max(1.0, _BATCH_SECONDS / seconds)
+    return max([size for size in _BATCHES if size <= most], default=_BATCHES[0])

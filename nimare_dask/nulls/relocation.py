@@ -1,0 +1,272 @@
+"""Null iterations in which foci fall anywhere: what one of them is, and a batch of them.
+
+Every focus gets, independently and with replacement, a place of a pool; analyses keep their number
+of foci and their footprint. An iteration depends on its own number only, so that batches, threads,
+machines and the order in which they run do not matter.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.random import PCG64, SeedSequence
+from numpy.typing import NDArray
+
+from nimare_dask.kernels import overlay, tally
+from nimare_dask.statistic import Statistic
+
+#: What iterations are drawn for; each has a stream of random numbers of its own.
+STEPS = {"null": 0, "fit": 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Enhancement:
+    """Threshold-free cluster enhancement (TFCE) of a map of z scores.
+
+    Attributes
+    ----------
+    E, H
+        Powers of extent and height: every voxel gets the sum of ``extent ** E * height ** H *
+        step`` over all heights below its own z.
+    step
+        Distance of the heights, in units of z.
+
+    References
+    ----------
+    Smith SM, Nichols TE (2009), doi:10.1016/j.neuroimage.2008.03.061.
+    """
+
+    E: float = 0.5
+    H: float = 2.0
+    step: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What some iterations leave behind.
+
+    Attributes
+    ----------
+    maxima
+        Largest statistic, and where asked for cluster size, cluster mass and score of each
+        iteration, float64 (iteration, inference).
+    histogram
+        Voxels in each bin over these iterations, int64 (bin,).
+    reaching
+        Iterations at least as high as the observed map at each voxel, (voxel,), or None.
+    """
+
+    maxima: NDArray[np.float64]
+    histogram: NDArray[np.int64]
+    reaching: NDArray[np.signedinteger] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relocation:
+    """All that iterations need, small enough to be sent to every worker once.
+
+    Attributes
+    ----------
+    statistic
+        What is computed of the foci.
+    n_foci
+        Foci of each analysis, (analysis,).
+    pool
+        Voxel indices that foci fall on, int32 (place, axis); one that is there twice is drawn twice
+        as often.
+    mask
+        Voxels where the statistic is computed.
+    random_state, step
+        Seed, and what the iterations are for.
+    stat_thresh
+        Clusters are made of voxels strictly above it; None leaves clusters out.
+    heights
+        For TFCE, the statistic at each multiple of the step of z, float64 (height,); inf where no
+        statistic reaches it.
+    enhancement
+        TFCE settings, or None.
+    observed
+        Sums of the observed map, int32 (voxel,), to count iterations that reach them; or None.
+    """
+
+    statistic: Statistic
+    n_foci: NDArray[np.int32]
+    pool: NDArray[np.int32]
+    mask: NDArray[np.bool_]
+    random_state: int
+    step: int = 0
+    stat_thresh: float | None = None
+    heights: NDArray[np.float64] | None = None
+    enhancement: Enhancement | None = None
+    observed: NDArray[np.int32] | None = None
+
+    @property
+    def inference(self) -> list[str]:
+        """What there is a maximum of."""
+        names = ["voxel"]
+        if self.stat_thresh is not None:
+            names += ["size", "mass"]
+        return names + ["tfce"] * (self.enhancement is not None)
+
+    @cached_property
+    def owner(self) -> NDArray[np.int32]:
+        """Analysis of each focus, (focus,)."""
+        return np.repeat(np.arange(len(self.n_foci), dtype=np.int32), self.n_foci)
+
+    @cached_property
+    def place(self) -> overlay.Place:
+        """The mask as runs."""
+        return overlay.place_of(self.mask)
+
+    @cached_property
+    def neighbours(self) -> tally.Neighbours:
+        """The mask as a volume to find clusters in."""
+        return tally.neighbours_of(self.mask)
+
+    @cached_property
+    def highest_below(self) -> int:
+        """The largest sum that is not above the cluster-forming threshold."""
+        assert self.stat_thresh is not None
+        return self.statistic.last_sum(self.stat_thresh)
+
+    @cached_property
+    def height_steps(self) -> tally.Steps:
+        """Heights of TFCE as ranges of sums; the first range is below all heights."""
+        assert self.heights is not None
+        reached = self.heights[np.isfinite(self.heights)]
+        return tally.steps_at(np.append(0, self.statistic.first_sums(reached)))
+
+    def draw(self, iteration: int) -> NDArray[np.int32]:
+        """Where foci fall in an iteration, (focus, axis).
+
+        The stream of the generator is promised by numpy to stay as it is; what is made of it is
+        written out here, so the same seed gives the same foci with any version.
+        """
+        seeds = SeedSequence(self.random_state, spawn_key=(self.step, iteration))
+        raw = PCG64(seeds).random_raw(len(self.owner))
+        n, half = np.uint64(len(self.pool)), np.uint64(32)
+        low = (raw & np.uint64(0xFFFFFFFF)) * n >> half
+        places = ((raw >> half) * n + low) >> half  # the upper 64 bits of raw * n
+        drawn: NDArray[np.int32] = self.pool[places]
+        return drawn
+
+    def run(self, start: int, stop: int) -> Batch:
+        """Do iterations `start` to `stop`."""
+        statistic = self.statistic
+        sums = np.empty(int(self.place.first_voxel[-1]), statistic.footprints.values.dtype)
+        label = np.zeros(self.neighbours.size, np.int32)
+        maxima = np.empty((stop - start, len(self.inference)))
+        histogram = np.zeros(len(statistic.bins), np.int64)
+        reaching = None if self.observed is None else np.zeros(len(sums), np.int32)
+        for row, iteration in enumerate(range(start, stop)):
+            statistic.sums(self.draw(iteration), self.owner, self.place, sums)
+            tally.tally(sums, statistic.steps, histogram)
+            maxima[row] = self.measure(sums, label)
+            if reaching is not None:
+                tally.count_reaching(sums, self.observed, reaching)
+        return Batch(maxima=maxima, histogram=histogram, reaching=reaching)
+
+    def measure(self, sums: NDArray[np.signedinteger], label: NDArray[np.int32]) -> list[float]:
+        """Maxima of one map of sums, as :attr:`inference` names them; `label` is work space."""
+        found = [float(self.statistic.values(sums.max()[None])[0])]
+        if self.stat_thresh is not None:
+            above = np.flatnonzero(sums > self.highest_below)
+            excess = self.statistic.values(sums[above]).astype(np.float64) - self.stat_thresh
+            found += map(float, tally.largest_clusters(above, excess, self.neighbours, label))
+        if self.enhancement is not None:
+            level = tally.bins_of(sums, self.height_steps)
+            found.append(
+                float(
+                    tally.largest_enhanced(
+                        level, self.height_weights, self.extent_powers, self.neighbours, label
+                    )
+                )
+            )
+        return found
+
+    @cached_property
+    def height_weights(self) -> NDArray[np.float64]:
+        """``height ** H * step`` of each height, the first of which is 0, (height + 1,)."""
+        assert self.enhancement is not None and self.heights is not None
+        heights = self.enhancement.step * np.arange(len(self.heights) + 1)
+        return np.asarray(heights**self.enhancement.H * self.enhancement.step, np.float64)
+
+    @cached_property
+    def extent_powers(self) -> NDArray[np.float64]:
+        """``extent ** E`` of each number of voxels, (extent,)."""
+        assert self.enhancement is not None
+        extents = np.arange(self.place.first_voxel[-1] + 1, dtype=np.float64)
+        return np.asarray(extents**self.enhancement.E, np.float64)
+
+    def to_dataset(self) -> xr.Dataset:
+        """All of it as one dataset, from which :func:`from_dataset` makes it again."""
+        statistic, settings = self.statistic, dict[str, Any]()
+        footprints = statistic.footprints
+        variables: dict[str, Any] = {
+            "footprint_value": ("lane", footprints.values),
+            "footprint_plane": (("plane", "plane_part"), footprints.plane),
+            "footprint_first_plane": ("footprint", footprints.first_plane),
+            "footprint_reach": (("footprint", "axis"), footprints.reach),
+            "analysis_footprint": ("analysis", statistic.footprint_of),
+            "bin_center": ("bin", statistic.bins),
+            "analysis_n_foci": ("analysis", self.n_foci),
+            "pool_ijk": (("place", "axis"), self.pool),
+            "mask_bits": ("byte", np.packbits(self.mask)),
+        }
+        if self.heights is not None:
+            variables["tfce_height"] = ("height", self.heights)
+        if self.observed is not None:
+            variables["observed_sum"] = ("voxel", self.observed)
+        settings = {
+            "union": statistic.union,
+            "scale": statistic.scale,
+            "probability": statistic.probability,
+            "largest": footprints.largest,
+            "shape": list(self.mask.shape),
+            "random_state": self.random_state,
+            "step": self.step,
+            "stat_thresh": self.stat_thresh,
+            "enhancement": None if self.enhancement is None else vars(self.enhancement),
+        }
+        return xr.Dataset(variables, attrs={"relocation": json.dumps(settings)})
+
+
+def from_dataset(dataset: xr.Dataset) -> Relocation:
+    """Make a relocation again from what :meth:`Relocation.to_dataset` gave."""
+    told = json.loads(dataset.attrs["relocation"])
+    values = {str(name): dataset[name].values for name in dataset.variables}
+    shape = tuple(told["shape"])
+    kind = values["footprint_value"].dtype
+    return Relocation(
+        statistic=Statistic(
+            footprints=overlay.Footprints(
+                values=values["footprint_value"],
+                plane=values["footprint_plane"],
+                first_plane=values["footprint_first_plane"],
+                reach=values["footprint_reach"],
+                largest=told["largest"],
+                highest=int(np.iinfo(kind).max),
+            ),
+            footprint_of=values["analysis_footprint"],
+            union=told["union"],
+            scale=told["scale"],
+            probability=told["probability"],
+            bins=values["bin_center"],
+        ),
+        n_foci=values["analysis_n_foci"],
+        pool=values["pool_ijk"],
+        mask=np.unpackbits(values["mask_bits"], count=int(np.prod(shape)))
+        .astype(bool)
+        .reshape(shape),
+        random_state=told["random_state"],
+        step=told["step"],
+        stat_thresh=told["stat_thresh"],
+        heights=values.get("tfce_height"),
+        enhancement=None if told["enhancement"] is None else Enhancement(**told["enhancement"]),
+        observed=values.get("observed_sum"),
+    )

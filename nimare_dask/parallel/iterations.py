@@ -1,0 +1,113 @@
+"""The shape ``map_iterations``: independent batches of null iterations with small results."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from dask.base import compute
+from dask.delayed import delayed
+
+from nimare_dask.parallel.execute import active_client, cluster_errors, n_workers
+from nimare_dask.parallel.shapes import share
+
+Result = TypeVar("Result")
+
+#: Batches that are on their way for each worker: one at work, one waiting, so none is idle.
+_AHEAD = 2
+
+
+def map_iterations(
+    run: Callable[[Any, int], Result],
+    shared: Any,
+    batches: Sequence[int],
+    take: Callable[[int, Result], None],
+) -> None:
+    """Call ``take(batch, run(shared, batch))`` for every batch, in any order, one at a time.
+
+    Results are taken as they come and not kept, so memory does not grow with their number.
+
+    Parameters
+    ----------
+    run
+        Pure; runs on a thread here, or on a worker of the active Dask client.
+    shared
+        What every batch needs; sent to each worker once.
+    batches
+        Numbers of batches.
+    take
+        Runs in this process.
+
+    Raises
+    ------
+    WorkerError
+        When the cluster loses its workers or its scheduler.
+    """
+    client = active_client()
+    if client is None:
+        _on_threads(run, shared, batches, take)
+    else:
+        with cluster_errors():
+            _on_cluster(client, run, shared, batches, take)
+
+
+def _on_threads(
+    run: Callable[[Any, int], Result],
+    shared: Any,
+    batches: Sequence[int],
+    take: Callable[[int, Result], None],
+) -> None:
+    one_at_a_time = threading.Lock()
+    stopped = threading.Event()
+
+    def run_and_take(batch: int) -> None:
+        if stopped.is_set():
+            return
+        result = run(shared, batch)
+        with one_at_a_time:
+            take(batch, result)
+
+    task = delayed(run_and_take, pure=False, traverse=False)
+    try:
+        compute(*[task(batch) for batch in batches], optimize_graph=False)
+    except BaseException:
+        # Threads that have not begun their batch must not begin it after Ctrl-C or an error.
+        stopped.set()
+        raise
+
+
+def _on_cluster(
+    client: Any,
+    run: Callable[[Any, int], Result],
+    shared: Any,
+    batches: Sequence[int],
+    take: Callable[[int, Result], None],
+) -> None:
+    from distributed import as_completed
+
+    (everywhere,) = client.persist([share(shared)])
+    task = delayed(run, pure=False, traverse=False)
+    waiting = list(batches)[::-1]
+    batch_of: dict[Any, int] = {}
+    futures = as_completed()
+
+    def submit() -> None:
+        batch = waiting.pop()
+        # A batch is the same each time, so a lost worker's batches are done again.
+        future = client.compute(task(everywhere, batch), retries=2)
+        batch_of[future] = batch
+        futures.add(future)
+
+    try:
+        for _ in range(min(len(waiting), _AHEAD * n_workers())):
+            submit()
+        for future in futures:
+            batch = batch_of.pop(future)
+            result = future.result()
+            future.release()
+            if waiting:
+                submit()
+            take(batch, result)
+    finally:
+        client.cancel(list(batch_of))

@@ -1,0 +1,162 @@
+"""What an estimator is to a null: footprints of whole numbers, and what their sums stand for.
+
+ALE, MKDA and KDA lay footprints of whole numbers over the brain and add them up over analyses (see
+``kernels/overlay.py``). A statistic that is never decreasing in that sum is computed, compared,
+binned and thresholded on the sum itself, exactly; only what is shown to people is turned into the
+statistic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nimare_dask.kernels import overlay, tally
+
+_HIGHEST = np.iinfo(np.int32).max
+#: No footprint needs finer units than this: 2 ** -36 is below the rounding of float32.
+_MOST_BITS = 36
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyValues:
+    """How much of the mask each analysis activates, and how strongly.
+
+    Attributes
+    ----------
+    values
+        The values that modelled activation can have, ascending from 0, float32 (value,).
+    counts
+        Voxels of the mask that have each value, (analysis, value).
+    """
+
+    values: NDArray[np.float32]
+    counts: NDArray[np.int64]
+
+    @property
+    def n_voxels(self) -> int:
+        """Voxels of the mask."""
+        return int(self.counts[0].sum())
+
+    def maxima(self) -> NDArray[np.float32]:
+        """The largest activation of each analysis inside the mask, (analysis,)."""
+        last = self.counts.shape[1] - 1 - (self.counts[:, ::-1] > 0).argmax(axis=1)
+        maxima: NDArray[np.float32] = self.values[last]
+        return maxima
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic:
+    """A sum of footprints and what it stands for.
+
+    Attributes
+    ----------
+    footprints
+        See kernels.overlay.
+    footprint_of
+        Footprint of each analysis, int32 (analysis,).
+    union
+        Whether the largest counts where foci of one analysis overlap; else all do.
+    scale
+        A sum of `scale` stands for 1.
+    probability
+        Whether sums are -ln of the probability of no activation, so that the statistic is
+        ``1 - exp(-sum / scale)``; else it is ``sum / scale``.
+    bins
+        Centres of the bins of its null histogram, evenly spaced from 0, float64 (bin,).
+    """
+
+    footprints: overlay.Footprints
+    footprint_of: NDArray[np.int32]
+    union: bool
+    scale: float
+    probability: bool
+    bins: NDArray[np.float64]
+
+    def sums(
+        self,
+        ijk: NDArray[np.int32],
+        owner: NDArray[np.int32],
+        place: overlay.Place,
+        out: NDArray[np.signedinteger] | None = None,
+    ) -> NDArray[np.signedinteger]:
+        """Sum footprints around foci, int16 or int32 (voxel,).
+
+        Parameters
+        ----------
+        ijk
+            Voxel indices, (focus, axis), one analysis after the other.
+        owner
+            Analysis of each focus, (focus,).
+        place
+            The mask.
+        out
+            Where to write, when there is such an array already.
+        """
+        if out is None:
+            out = np.empty(int(place.first_voxel[-1]), self.footprints.values.dtype)
+        overlay.sum_footprints(
+            ijk, owner, self.footprint_of, self.footprints, self.union, place, out
+        )
+        return out
+
+    def values(self, sums: NDArray[np.signedinteger]) -> NDArray[np.float32]:
+        """The statistic that sums stand for, of their shape."""
+        scaled = sums.astype(np.float64) / self.scale
+        return (-np.expm1(-scaled) if self.probability else scaled).astype(np.float32)
+
+    @cached_property
+    def steps(self) -> tally.Steps:
+        """The bins as ranges of sums: a statistic is in the nearest bin, ties away from zero."""
+        step = self.bins[1] - self.bins[0]
+        edges = self.first_sums((np.arange(1, len(self.bins)) - 0.5) * step)
+        return tally.steps_at(np.append(0, edges))
+
+    def first_sums(self, heights: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Find the smallest sum whose statistic is at least each height, (height,)."""
+        low = np.full(np.shape(heights), -1, np.int64)
+        high = np.full(np.shape(heights), _HIGHEST, np.int64)
+        while (high - low > 1).any():
+            middle = (low + high) // 2
+            reaches = self.values(middle).astype(np.float64) >= heights
+            low, high = np.where(reaches, low, middle), np.where(reaches, middle, high)
+        return high
+
+    def last_sum(self, height: float) -> int:
+        """Find the largest sum whose statistic is not above a height; -1 when there is none."""
+        just_above = np.nextafter(np.float64(height), np.inf)
+        return int(self.first_sums(np.array([just_above]))[0]) - 1
+
+
+def whole_numbers(
+    footprints: Sequence[NDArray[np.float64]], footprint_of: NDArray[np.int32]
+) -> tuple[list[NDArray[np.signedinteger]], float]:
+    """Turn footprints into whole numbers whose sum over all analyses fits int32.
+
+    Parameters
+    ----------
+    footprints
+        Values that are not negative.
+    footprint_of
+        Footprint of each analysis or, where the foci of an analysis add up, of each focus.
+
+    Returns
+    -------
+    footprints
+        The same in units of 1 / scale, rounded.
+    scale
+        A power of two; counts stay counts.
+    """
+    most = np.array([footprint.max() for footprint in footprints])
+    total = float(most[footprint_of].sum())
+    whole = all(np.array_equal(footprint, np.rint(footprint)) for footprint in footprints)
+    if whole and total <= _HIGHEST:
+        kind = np.int16 if total <= np.iinfo(np.int16).max else np.int32
+        return [footprint.astype(kind) for footprint in footprints], 1.0
+    bits = min(_MOST_BITS, int(np.floor(np.log2((_HIGHEST - len(footprint_of)) / total))))
+    scale = float(2.0**bits)
+    return [np.rint(footprint * scale).astype(np.int32) for footprint in footprints], scale
