@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from nimare_dask._version import __version__
-from nimare_dask.cli import associate, corpora, demo, export
+from nimare_dask.cli import associate, corpora, demo, export, meta, status
 from nimare_dask.errors import NimareDaskError
 
 app = typer.Typer(
@@ -24,6 +24,11 @@ app = typer.Typer(
 app.add_typer(corpora.importers, name="import")
 app.command("info")(corpora.info)
 app.command("associate")(associate.associate)
+app.command("ale")(meta.ale)
+app.command("mkda")(meta.mkda)
+app.command("kda")(meta.kda)
+app.command("scale")(meta.scale)
+app.command("status")(status.status)
 app.command("export")(export.export)
 app.command("demo")(demo.demo)
 

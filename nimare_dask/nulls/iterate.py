@@ -62,6 +62,7 @@ def _fingerprint(job: Relocation, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         **facts["settings"],
         "random_state": job.random_state,
+        "step": job.step,
         "coverage": facts["coverage"],
         "voxel_thresh": facts["voxel_thresh"],
         "stat_thresh": job.stat_thresh,

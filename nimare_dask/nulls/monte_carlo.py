@@ -14,22 +14,16 @@ from numpy.typing import NDArray
 
 from nimare_dask.errors import SchemaError, SettingsError
 from nimare_dask.estimators.one_sample import OneSample, Prepared
+from nimare_dask.nulls.cost import batch_size, plan_iterations
 from nimare_dask.nulls.iterate import checkpoint_of, iterate
 from nimare_dask.nulls.relocation import STEPS, Batch, Enhancement, Relocation, from_dataset
 from nimare_dask.parallel import checkpoints
 from nimare_dask.parallel.execute import Report
+from nimare_dask.parallel.plan import Plan
 from nimare_dask.space import Space, load_space
 from nimare_dask.stats import empirical, pz
 
 Coverage = Literal["brain", "gm"]
-
-#: Seconds of a batch that are aimed at, and the sizes that a batch can have.
-_BATCH_SECONDS = 2.0
-_BATCHES = (10, 25, 50, 100, 250)
-
-#: About how fast footprints are laid on one core, voxels a second; it decides the size of batches
-#: only, and has to be the same on every machine.
-_VOXELS_PER_SECOND = 2.5e9
 
 
 def monte_carlo_null(
@@ -46,6 +40,7 @@ def monte_carlo_null(
     maps: xr.Dataset | None = None,
     tfce: Enhancement | None = None,
     stop_after: int | None = None,
+    purpose: Literal["null", "fit"] = "null",
     report: Report | None = None,
 ) -> xr.Dataset:
     """Compute what an estimator finds when foci fall anywhere in the brain.
@@ -87,6 +82,8 @@ def monte_carlo_null(
         reached the largest of the observed map (Besag and Clifford 1991). None of its corrected p
         can then be small: each is at least ``stop_after / n_iters`` of what was done, with a
         relative standard error of at most ``1 / sqrt(stop_after)``.
+    purpose
+        ``"fit"`` draws from another stream, for a null that uncorrected p values come from.
     report
         Called with the number of iterations that are done and of all.
 
@@ -107,9 +104,9 @@ def monte_carlo_null(
 
     Notes
     -----
-    Iteration i draws from ``SeedSequence(random_state, spawn_key=(0, i))`` and everything that is
-    compared is a whole number, so the same seed gives the same bits with any batch, number of
-    threads or workers, after any number of interruptions.
+    Iteration i draws from ``SeedSequence(random_state, spawn_key=(0, i))`` (1 for ``"fit"``) and
+    everything that is compared is a whole number, so the same seed gives the same bits with any
+    batch, number of threads or workers, after any number of interruptions.
 
     References
     ----------
@@ -122,7 +119,7 @@ def monte_carlo_null(
     recorded = None if store is None else _recorded_seed(Path(store))
     if random_state is None:
         random_state = recorded if recorded is not None else _draw_seed()
-    job = _relocation(
+    job = relocate(
         estimator,
         prepared,
         space,
@@ -131,6 +128,7 @@ def monte_carlo_null(
         coverage=coverage,
         maps=maps,
         tfce=tfce,
+        purpose=purpose,
     )
     observed = None
     if stop_after is not None:
@@ -229,6 +227,38 @@ def open_null(path: str | Path) -> xr.Dataset:
     )
 
 
+def plan_null(
+    estimator: OneSample,
+    corpus: xr.Dataset,
+    *,
+    space: Space | str = "mni152_2mm",
+    n_iters: int = 5000,
+    voxel_thresh: float | None = 0.001,
+    coverage: Coverage = "brain",
+    random_state: int | None = None,
+    maps: xr.Dataset | None = None,
+    tfce: Enhancement | None = None,
+) -> Plan:
+    """Say what :func:`monte_carlo_null` with the same arguments would cost.
+
+    Some iterations are done here and now; the approximate null that gives the cluster-forming
+    threshold is computed too when there are no `maps`.
+    """
+    space = load_space(space)
+    _check_settings(n_iters, voxel_thresh, coverage, None, None, tfce)
+    job = relocate(
+        estimator,
+        Prepared(estimator, corpus, space),
+        space,
+        random_state=random_state or 0,
+        voxel_thresh=voxel_thresh,
+        coverage=coverage,
+        maps=maps,
+        tfce=tfce,
+    )
+    return plan_iterations(job, n_iters)
+
+
 def fitting_null(
     estimator: OneSample,
     corpus: xr.Dataset,
@@ -248,7 +278,7 @@ def fitting_null(
         return None
     if null is not None:
         return null
-    return monte_carlo_null(estimator, corpus, voxel_thresh=None, **settings)
+    return monte_carlo_null(estimator, corpus, voxel_thresh=None, purpose="fit", **settings)
 
 
 def _check_settings(
@@ -282,7 +312,7 @@ def _draw_seed() -> int:
     return int(drawn >> np.uint64(11))  # 53 bits, which JSON holds
 
 
-def _relocation(
+def relocate(
     estimator: OneSample,
     prepared: Prepared,
     space: Space,
@@ -292,8 +322,9 @@ def _relocation(
     coverage: Coverage,
     maps: xr.Dataset | None,
     tfce: Enhancement | None,
+    purpose: Literal["null", "fit"] = "null",
 ) -> Relocation:
-    """Everything that iterations need."""
+    """Put together everything that iterations need; arguments are those of `monte_carlo_null`."""
     own_pool: Callable[[Space], NDArray[np.int32]] | None = getattr(estimator, "pool", None)
     job = Relocation(
         statistic=prepared.statistic,
@@ -301,7 +332,7 @@ def _relocation(
         pool=_pool(space, coverage) if own_pool is None else own_pool(space),
         mask=space.mask,
         random_state=int(random_state),
-        step=STEPS["null"],
+        step=STEPS[purpose],
     )
     if own_pool is not None:
         # Every voxel has a null of its own, so there is no one threshold to make clusters with.
@@ -354,12 +385,3 @@ def _pool(space: Space, coverage: Coverage) -> NDArray[np.int32]:
     if len(pool) == 0:
         raise SettingsError(f"No voxel of {space} is in grey matter; use coverage='brain'.")
     return pool
-
-
-def batch_size(job: Relocation) -> int:
-    """Iterations that take about two seconds, by what they have to compute."""
-    reach = 2 * job.statistic.footprints.reach + 1
-    laid = float(reach.prod(axis=1)[job.statistic.footprint_of] @ job.n_foci)
-    seconds = (2 * laid + 4 * job.mask.sum()) / _VOXELS_PER_SECOND
-    most = max(1.0, _BATCH_SECONDS / seconds)
-    return max([size for size in _BATCHES if size <= most], default=_BATCHES[0])

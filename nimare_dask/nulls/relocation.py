@@ -171,6 +171,19 @@ class Relocation:
                 tally.count_reaching(sums, self.observed, reaching)
         return Batch(maxima=maxima, histogram=histogram, reaching=reaching)
 
+    def task_bytes(self) -> int:
+        """About the memory that a running batch needs, in bytes."""
+        n_foci, item = len(self.owner), self.statistic.footprints.values.itemsize
+        reach = self.statistic.footprints.reach.max(axis=0)
+        _, j, k = self.mask.shape
+        # Planes of sums, foci by plane, and tasks of a plane; draws; sums and labels; histogram.
+        planes = 2 * j * (k + 4 * int(reach[2]) + 32) * item
+        lists = n_foci * (4 * (2 * int(reach[0]) + 1) + 8 + 20)
+        maps = int(self.place.first_voxel[-1]) * (item + 12) + 4 * self.neighbours.size
+        steps = self.statistic.steps
+        tables = 8 * len(steps.edges) * 2 + 4 * len(steps.start)
+        return int(planes + lists + 40 * n_foci + maps + tables)
+
     def measure(self, sums: NDArray[np.signedinteger], label: NDArray[np.int32]) -> list[float]:
         """Maxima of one map of sums, as :attr:`inference` names them; `label` is work space."""
         found = [float(self.statistic.values(sums.max()[None])[0])]

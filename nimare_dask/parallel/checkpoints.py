@@ -218,6 +218,21 @@ class Progress:
     finished: NDArray[np.float64]
     seconds: NDArray[np.float64]
 
+    def rate(self, batch: int) -> float | None:
+        """Iterations a second of the latest run, None when nothing is done.
+
+        Batches of a run overlap or follow each other; a pause of several batches begins another.
+        """
+        if not len(self.finished):
+            return None
+        order = np.argsort(self.finished)
+        finished, seconds = self.finished[order], self.seconds[order]
+        began = finished - seconds
+        pauses = np.flatnonzero(began[1:] - finished[:-1] > 5 + 3 * seconds.mean())
+        first = int(pauses[-1]) + 1 if pauses.size else 0
+        took = finished[-1] - began[first:].min()
+        return float(batch * (len(finished) - first) / max(took, 1e-9))
+
 
 def read_batch(
     store: Checkpoint, batch: int, group: Any = None

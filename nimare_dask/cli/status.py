@@ -1,0 +1,52 @@
+"""The verb status: how far the iterations of a null are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def status(
+    store: Annotated[Path, typer.Argument(help="A store of null iterations.")],
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Say how many null iterations of a store are done, how fast they go and what is left.
+
+    Reads the store only, so it works while a job runs anywhere, and after it.
+    """
+    facts = _facts(store)
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        print(f"{name:<22} {value:,}" if isinstance(value, int) else f"{name:<22} {value}")
+
+
+def _facts(store: Path) -> dict[str, Any]:
+    from nimare_dask.parallel import checkpoints
+    from nimare_dask.parallel.plan import say_seconds
+
+    opened = checkpoints.open_checkpoint(store)
+    found = checkpoints.progress(opened)
+    left = opened.n_iters - found.n_done
+    facts: dict[str, Any] = {
+        "estimator": opened.facts["run"]["estimator"],
+        "seed": opened.fingerprint["random_state"],
+        "iterations done": found.n_done,
+        "iterations to do": left,
+        "batches done": len(found.done),
+        "batches in all": opened.n_batches,
+        "torn batches": found.n_torn,
+    }
+    rate = found.rate(opened.batch)
+    if rate is None:
+        facts["rate"] = "not known yet"
+    else:
+        facts["rate"] = f"{rate:,.3g} iterations a second"
+        facts["remaining"] = say_seconds(left / rate) if left else "nothing"
+    if found.n_torn:
+        facts["note"] = "torn batches are computed again when the run goes on"
+    return facts

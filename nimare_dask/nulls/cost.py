@@ -1,0 +1,43 @@
+"""What null iterations cost: how many make a batch, and how long all of them take."""
+
+from __future__ import annotations
+
+import time
+
+from nimare_dask.nulls.relocation import Relocation
+from nimare_dask.parallel.execute import n_workers
+from nimare_dask.parallel.plan import Plan
+
+#: Seconds of a batch that are aimed at, and the sizes that a batch can have.
+_BATCH_SECONDS = 2.0
+_BATCHES = (10, 25, 50, 100, 250)
+
+#: About how fast footprints are laid on one core, voxels a second; it decides the size of batches
+#: only, and has to be the same on every machine.
+_VOXELS_PER_SECOND = 6e9
+
+
+def batch_size(job: Relocation) -> int:
+    """Iterations that take about two seconds, by what they have to compute."""
+    reach = 2 * job.statistic.footprints.reach + 1
+    laid = float(reach.prod(axis=1)[job.statistic.footprint_of] @ job.n_foci)
+    seconds = (2 * laid + 4 * job.mask.sum()) / _VOXELS_PER_SECOND
+    most = max(1.0, _BATCH_SECONDS / seconds)
+    return max([size for size in _BATCHES if size <= most], default=_BATCHES[0])
+
+
+def plan_iterations(job: Relocation, n_iters: int) -> Plan:
+    """Say what iterations would cost, from some that are done here and now."""
+    job.run(0, 1)  # compiles
+    each = []
+    for iteration in range(3):
+        began = time.perf_counter()
+        job.run(iteration, iteration + 1)
+        each.append(time.perf_counter() - began)
+    workers, n_tasks = n_workers(), -(-n_iters // batch_size(job))
+    return Plan(
+        n_tasks=n_tasks,
+        task_bytes=job.task_bytes(),
+        seconds=sorted(each)[1] * n_iters / min(workers, n_tasks),
+        n_workers=workers,
+    )
