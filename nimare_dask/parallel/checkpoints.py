@@ -156,8 +156,8 @@ def refuse_other(store: Checkpoint, fingerprint: Mapping[str, Any]) -> None:
             for name in names
         )
         raise StoreExistsError(
-            f"{store.path} holds iterations of another run ({told}). Give another path, or repeat "
-            "the settings that the store was made with."
+            f"{store.path} holds iterations of another run ({told}). Give another path "
+            "(--store), delete that one, or repeat the settings that it was made with."
         )
 
 
