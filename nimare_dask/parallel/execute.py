@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from nimare_dask.errors import SettingsError, WorkerError
 
 #: Local schedulers by Dask's names for them.
-_THREADS_OR_PROCESSES = ("threads", "threading", "processes", "multiprocessing")
+_THREADS = ("threads", "threading")
+PROCESSES = ("processes", "multiprocessing")
 _SYNCHRONOUS = ("synchronous", "sync", "single-threaded")
 
 #: Called with the number of blocks that are written and the number of all.
@@ -131,7 +132,8 @@ def active_client() -> Any:
 
     # Whoever asks Dask for threads or processes gets them, also beside a client.
     if "distributed" not in sys.modules or dask.config.get("scheduler", None) in (
-        *_THREADS_OR_PROCESSES,
+        *_THREADS,
+        *PROCESSES,
         *_SYNCHRONOUS,
     ):
         return None

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
+import dask.config
 from dask.base import compute
 from dask.delayed import delayed
 
-from nimare_dask.parallel.execute import active_client, cluster_errors, n_workers
+from nimare_dask.parallel.execute import PROCESSES, active_client, cluster_errors, n_workers
 from nimare_dask.parallel.shapes import share
 
 Result = TypeVar("Result")
@@ -45,7 +46,9 @@ def map_iterations(
         When the cluster loses its workers or its scheduler.
     """
     client = active_client()
-    if client is None:
+    if client is None and dask.config.get("scheduler", None) in PROCESSES:
+        _on_processes(run, shared, batches, take)
+    elif client is None:
         _on_threads(run, shared, batches, take)
     else:
         with cluster_errors():
@@ -75,6 +78,23 @@ def _on_threads(
         # Threads that have not begun their batch must not begin it after Ctrl-C or an error.
         stopped.set()
         raise
+
+
+def _on_processes(
+    run: Callable[[Any, int], Result],
+    shared: Any,
+    batches: Sequence[int],
+    take: Callable[[int, Result], None],
+) -> None:
+    """Dask's local processes give results back together, so some batches go at a time."""
+    task, everywhere = delayed(run, pure=False, traverse=False), share(shared)
+    at_once = 4 * n_workers()
+    for at in range(0, len(batches), at_once):
+        some = batches[at : at + at_once]
+        for batch, result in zip(
+            some, compute(*[task(everywhere, batch) for batch in some]), strict=True
+        ):
+            take(batch, result)
 
 
 def _on_cluster(
