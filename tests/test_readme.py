@@ -25,8 +25,9 @@ def commands() -> list[list[str]]:
 
 
 def test_commands__are_the_verbs_that_there_are() -> None:
-    assert [words[1] for words in commands()] == ["import", "info", "associate", "export"]
-    assert len(blocks("python")) == 1
+    verbs = ["import", "info", "ale", "status", "associate", "export"]
+    assert [words[1] for words in commands()] == verbs
+    assert len(blocks("python")) == 2
 
 
 @pytest.mark.slow
@@ -46,10 +47,14 @@ def test_readme__runs_from_import_to_images(tmp_path: Path, data_folder: Path) -
     folder = tmp_path / "maps" / "LDA50_abstract_weight__32_pain_somatosensory_stimulation"
     assert len(list(folder.glob("*.nii.gz"))) == len(list(folder.glob("*.png"))) == 4
 
-    script = tmp_path / "snippet.py"
-    script.write_text(blocks("python")[0], encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    for block in blocks("python"):
+        script = tmp_path / "snippet.py"
+        script.write_text(block, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
     assert (tmp_path / "pain_not_motor" / "z_desc-association.nii.gz").is_file()
+    corrected = "z_desc-size_level-cluster_corr-FWE_method-montecarlo.nii.gz"
+    assert (tmp_path / "pain" / corrected).is_file()
+    assert (tmp_path / "pain_ale" / corrected).is_file()
