@@ -14,7 +14,7 @@ PROCESS_BYTES = 300_000_000
 if TYPE_CHECKING:
     import xarray as xr
 
-    from nimare_dask.estimators.one_sample import OneSample
+    from nimare_dask.estimators.prepared import OneSample
     from nimare_dask.space import Space
 
 

@@ -10,11 +10,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nimare_dask.activation import LocatedFoci
-from nimare_dask.estimators.one_sample import NullMethod, check_kernel, fit_one_sample
+from nimare_dask.estimators.one_sample import fit_one_sample
+from nimare_dask.estimators.prepared import NullMethod, check_kernel
 from nimare_dask.footprint import KDAKernel
 from nimare_dask.kernels.overlay import pack_footprints
 from nimare_dask.nulls import approximate
-from nimare_dask.nulls.monte_carlo import Coverage, fitting_null
+from nimare_dask.nulls.monte_carlo import Coverage
 from nimare_dask.space import Space
 from nimare_dask.statistic import Statistic, StudyValues, whole_numbers
 
@@ -65,18 +66,16 @@ class KDA:
 
         The approximate null is the exact law of a sum of independent numbers of foci.
         """
-        null = fitting_null(
+        return fit_one_sample(
             self,
             corpus,
-            null,
-            null_method,
+            references=REFERENCES,
             space=space,
+            null_method=null_method,
+            null=null,
             n_iters=n_iters,
             random_state=random_state,
             coverage=coverage,
-        )
-        return fit_one_sample(
-            self, corpus, space=space, null_method=null_method, null=null, references=REFERENCES
         )
 
     def statistic(

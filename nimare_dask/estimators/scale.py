@@ -13,7 +13,8 @@ from nimare_dask import results
 from nimare_dask.activation import LocatedFoci
 from nimare_dask.errors import SchemaError, SettingsError
 from nimare_dask.estimators.ale import ale_statistic
-from nimare_dask.estimators.one_sample import NullMethod, Prepared, check_kernel, maps_of_bins
+from nimare_dask.estimators.one_sample import maps_of_bins
+from nimare_dask.estimators.prepared import NullMethod, Prepared, check_kernel
 from nimare_dask.footprint import ALEKernel
 from nimare_dask.nulls.monte_carlo import monte_carlo_null
 from nimare_dask.provenance import digest_values, with_step

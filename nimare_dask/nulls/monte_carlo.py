@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import xarray as xr
@@ -13,7 +13,7 @@ from numpy.random import SeedSequence
 from numpy.typing import NDArray
 
 from nimare_dask.errors import SchemaError, SettingsError
-from nimare_dask.estimators.one_sample import OneSample, Prepared
+from nimare_dask.estimators.prepared import OneSample, Prepared
 from nimare_dask.nulls.cost import batch_size, plan_iterations
 from nimare_dask.nulls.iterate import checkpoint_of, iterate
 from nimare_dask.nulls.relocation import STEPS, Batch, Enhancement, Relocation, from_dataset
@@ -257,28 +257,6 @@ def plan_null(
         tfce=tfce,
     )
     return plan_iterations(job, n_iters)
-
-
-def fitting_null(
-    estimator: OneSample,
-    corpus: xr.Dataset,
-    null: xr.Dataset | None,
-    null_method: str,
-    **settings: Any,
-) -> xr.Dataset | None:
-    """Find the null that a fit by ``montecarlo`` takes its histogram from; None for other methods.
-
-    Without one, iterations of a stream of their own are done.
-    """
-    if null_method != "montecarlo":
-        if null is not None:
-            raise SettingsError(
-                f"A null is given and null_method is {null_method!r}; expected 'montecarlo'."
-            )
-        return None
-    if null is not None:
-        return null
-    return monte_carlo_null(estimator, corpus, voxel_thresh=None, purpose="fit", **settings)
 
 
 def _check_settings(
