@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from nimare_dask import results
 from nimare_dask.errors import SchemaError, SettingsError
+from nimare_dask.estimators.prepared import refuse_difference, source_of
 from nimare_dask.kernels.levels import look_up
 from nimare_dask.nulls.observed import observed_measures
 from nimare_dask.nulls.relocation import from_dataset
@@ -289,22 +290,11 @@ def _refuse_other_null(maps: xr.Dataset, null: xr.Dataset) -> None:
         raise SchemaError(
             "null has no null_max (iteration, inference); make it with monte_carlo_null()."
         )
-    made = next((step for step in steps(maps)[::-1] if "corpus_digests" in step), None)
-    run = null.attrs["run"]
-    if made is None or "stat" not in maps:
+    if "stat" not in maps:
         raise SchemaError(
             "The result has no map stat of one group of analyses; give what fit() of ALE, "
             "MKDADensity, KDA or SCALE returned."
         )
-    pairs = {
-        "mask": (made["space_digest"], run["space_digest"]),
-        "corpus": (made["corpus_digests"], run["facts"]["corpus_digests"]),
-        **{name: (made["settings"].get(name), value) for name, value in run["settings"].items()},
-    }
-    for name, (ours, its) in pairs.items():
-        if ours != its:
-            raise SchemaError(
-                f"The null was made for another {name} ({str(its)[:60]}) than the maps "
-                f"({str(ours)[:60]}); make it with monte_carlo_null() from the same estimator and "
-                "corpus."
-            )
+    of_null = source_of(null)
+    shared = {name: of_null[name] for name in ("corpus", "mask", *null.attrs["run"]["settings"])}
+    refuse_difference(shared, source_of(maps))

@@ -20,6 +20,9 @@ from nimare_dask.kernels import overlay, tally
 _HIGHEST = np.iinfo(np.int32).max
 #: No footprint needs finer units than this: 2 ** -36 is below the rounding of float32.
 _MOST_BITS = 36
+#: Where the largest value of all footprints would have fewer bits than this, sums are int64 and it
+#: has as many as float32.
+_FEWEST_BITS, _ENOUGH_BITS = 20, 23
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,8 @@ class Statistic:
         Whether the largest counts where foci of one analysis overlap; else all do.
     scale
         A sum of `scale` stands for 1.
+    wide
+        Whether sums need int64.
     probability
         Whether sums are -ln of the probability of no activation, so that the statistic is
         ``1 - exp(-sum / scale)``; else it is ``sum / scale``.
@@ -74,8 +79,14 @@ class Statistic:
     footprint_of: NDArray[np.int32]
     union: bool
     scale: float
+    wide: bool
     probability: bool
     bins: NDArray[np.float64]
+
+    @property
+    def sum_type(self) -> np.dtype[np.signedinteger]:
+        """Type of the sums."""
+        return np.dtype(np.int64) if self.wide else self.footprints.values.dtype
 
     def sums(
         self,
@@ -84,7 +95,7 @@ class Statistic:
         place: overlay.Place,
         out: NDArray[np.signedinteger] | None = None,
     ) -> NDArray[np.signedinteger]:
-        """Sum footprints around foci, int16 or int32 (voxel,).
+        """Sum footprints around foci, of :attr:`sum_type`, (voxel,).
 
         Parameters
         ----------
@@ -98,7 +109,7 @@ class Statistic:
             Where to write, when there is such an array already.
         """
         if out is None:
-            out = np.empty(int(place.first_voxel[-1]), self.footprints.values.dtype)
+            out = np.empty(int(place.first_voxel[-1]), self.sum_type)
         overlay.sum_footprints(
             ijk, owner, self.footprint_of, self.footprints, self.union, place, out
         )
@@ -119,7 +130,7 @@ class Statistic:
     def first_sums(self, heights: NDArray[np.float64]) -> NDArray[np.int64]:
         """Find the smallest sum whose statistic is at least each height, (height,)."""
         low = np.full(np.shape(heights), -1, np.int64)
-        high = np.full(np.shape(heights), _HIGHEST, np.int64)
+        high = np.full(np.shape(heights), 1 << 62, np.int64)
         while (high - low > 1).any():
             middle = (low + high) // 2
             reaches = self.values(middle).astype(np.float64) >= heights
@@ -134,8 +145,8 @@ class Statistic:
 
 def whole_numbers(
     footprints: Sequence[NDArray[np.float64]], footprint_of: NDArray[np.int32]
-) -> tuple[list[NDArray[np.signedinteger]], float]:
-    """Turn footprints into whole numbers whose sum over all analyses fits int32.
+) -> tuple[list[NDArray[np.signedinteger]], float, bool]:
+    """Turn footprints into whole numbers that are as fine as fits.
 
     Parameters
     ----------
@@ -147,16 +158,21 @@ def whole_numbers(
     Returns
     -------
     footprints
-        The same in units of 1 / scale, rounded.
+        The same in units of 1 / scale, rounded; int16 or int32.
     scale
         A power of two; counts stay counts.
+    wide
+        Whether their sum over all analyses needs int64.
     """
     most = np.array([footprint.max() for footprint in footprints])
-    total = float(most[footprint_of].sum())
+    largest, total = float(most.max()), float(most[footprint_of].sum())
     whole = all(np.array_equal(footprint, np.rint(footprint)) for footprint in footprints)
     if whole and total <= _HIGHEST:
         kind = np.int16 if total <= np.iinfo(np.int16).max else np.int32
-        return [footprint.astype(kind) for footprint in footprints], 1.0
+        return [footprint.astype(kind) for footprint in footprints], 1.0, False
     bits = min(_MOST_BITS, int(np.floor(np.log2((_HIGHEST - len(footprint_of)) / total))))
+    wide = largest * 2.0**bits < 2.0**_FEWEST_BITS
+    if wide:
+        bits = int(np.floor(_ENOUGH_BITS - np.log2(largest)))
     scale = float(2.0**bits)
-    return [np.rint(footprint * scale).astype(np.int32) for footprint in footprints], scale
+    return [np.rint(footprint * scale).astype(np.int32) for footprint in footprints], scale, wide

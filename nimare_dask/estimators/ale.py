@@ -127,12 +127,13 @@ def ale_statistic(
 ) -> Statistic:
     """The statistic of ALE and of SCALE."""
     dense, footprint_of = kernel.footprints(corpus, space)
-    whole, scale = whole_numbers([-np.log1p(-footprint) for footprint in dense], footprint_of)
+    whole, scale, wide = whole_numbers([-np.log1p(-footprint) for footprint in dense], footprint_of)
     return Statistic(
         footprints=pack_footprints(whole),
         footprint_of=footprint_of,
         union=True,
         scale=scale,
+        wide=wide,
         probability=True,
         bins=approximate.ale_bins(study.maxima()),
     )

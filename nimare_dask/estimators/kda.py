@@ -83,12 +83,13 @@ class KDA:
     ) -> Statistic:
         """Number of foci within reach."""
         dense, footprint_of = self.kernel.footprints(corpus, space)
-        whole, scale = whole_numbers(dense, footprint_of[foci.owner])
+        whole, scale, wide = whole_numbers(dense, footprint_of[foci.owner])
         return Statistic(
             footprints=pack_footprints(whole),
             footprint_of=footprint_of,
             union=False,
             scale=scale,
+            wide=wide,
             probability=False,
             bins=np.arange(len(foci.ijk) + 2.0),
         )

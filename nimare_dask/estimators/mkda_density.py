@@ -101,7 +101,7 @@ class StudyWeights:
                 f"analyses by; it has {shorten([str(name) for name in corpus.data_vars], 12)}."
             )
         kinds = np.array(corpus[self.inference_field].values.tolist(), dtype=str)
-        fixed = np.isin(np.char.lower(kinds), list(_FIXED_EFFECTS))
+        fixed = np.isin(np.char.strip(np.char.lower(kinds)), list(_FIXED_EFFECTS))
         return np.where(fixed, self.fixed_effects_discount, 1.0)
 
 
@@ -222,13 +222,14 @@ class MKDADensity:
         weights = self.weights(corpus)
         distinct, which = np.unique(weights, return_inverse=True)
         footprint_of = which.astype(np.int32)
-        whole, scale = whole_numbers([weight * sphere for weight in distinct], footprint_of)
+        whole, scale, wide = whole_numbers([weight * sphere for weight in distinct], footprint_of)
         n = len(weights)
         return Statistic(
             footprints=pack_footprints(whole),
             footprint_of=footprint_of,
             union=True,
             scale=scale,
+            wide=wide,
             probability=False,
             bins=np.arange(n + 1.0)
             if len(distinct) == 1

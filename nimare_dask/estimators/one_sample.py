@@ -9,13 +9,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nimare_dask import results
-from nimare_dask.errors import SchemaError, SettingsError
-from nimare_dask.estimators.prepared import NullMethod, OneSample, Prepared
+from nimare_dask.errors import SettingsError
+from nimare_dask.estimators.prepared import NullMethod, OneSample, Prepared, source_of
 from nimare_dask.kernels import tally
 from nimare_dask.nulls.monte_carlo import monte_carlo_null
 from nimare_dask.provenance import with_step
 from nimare_dask.space import Space, load_space
-from nimare_dask.statistic import Statistic
 from nimare_dask.stats import empirical, pz
 
 
@@ -50,7 +49,7 @@ def fit_one_sample(
             null = monte_carlo_null(
                 estimator, corpus, space=space, voxel_thresh=None, purpose="fit", **iterations
             )
-        _check_null(null, statistic)
+        prepared.refuse_other(estimator, space, source_of(null))
         weights = null["null_histogram"].values.astype(np.float64)
     else:
         weights = estimator.approximate_null(
@@ -88,12 +87,3 @@ def maps_of_bins(p: NDArray[np.float64], bins: NDArray[np.int32]) -> dict[str, N
         "z": pz.nlogp_to_z(nlogp, "one").astype(np.float32)[bins],
         "logp": pz.nlogp_to_logp(nlogp).astype(np.float32)[bins],
     }
-
-
-def _check_null(null: xr.Dataset, statistic: Statistic) -> None:
-    if null.sizes.get("bin") != len(statistic.bins):
-        raise SchemaError(
-            f"The null has {null.sizes.get('bin', 0):,} bins and this statistic "
-            f"{len(statistic.bins):,}; make it with monte_carlo_null() from the same estimator and "
-            "corpus."
-        )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -11,9 +13,10 @@ from numpy.typing import NDArray
 from nimare_dask import activation, schema
 from nimare_dask import corpus as _corpus
 from nimare_dask.activation import LocatedFoci
-from nimare_dask.errors import SelectionError, SettingsError
+from nimare_dask.errors import SchemaError, SelectionError, SettingsError
 from nimare_dask.footprint import Kernel
 from nimare_dask.kernels import overlay
+from nimare_dask.provenance import steps
 from nimare_dask.selection import select
 from nimare_dask.space import Space
 from nimare_dask.statistic import Statistic, StudyValues
@@ -51,8 +54,10 @@ class Prepared:
 
     Attributes
     ----------
+    given
+        The corpus as it was given.
     corpus
-        The analyses that have foci.
+        The analyses of it that have foci.
     foci
         Where they lie in the space.
     study
@@ -68,6 +73,7 @@ class Prepared:
             raise SelectionError(
                 f"The corpus has no focus at all ({some.size:,} analyses); choose other analyses."
             )
+        self.given = corpus
         self.corpus = corpus if some.all() else select(corpus, some)
         self.foci = activation.locate([self.corpus], space)
         self.study = activation.study_values(estimator.kernel, self.corpus, self.foci, space)
@@ -78,6 +84,18 @@ class Prepared:
         return self.statistic.sums(
             self.foci.ijk.astype(np.int32), self.foci.owner, overlay.place_of(space.mask)
         )
+
+    def refuse_other(self, estimator: OneSample, space: Space, found: Mapping[str, Any]) -> None:
+        """Raise SchemaError when something was made of another estimator, corpus or mask.
+
+        `found` is :func:`source_of` of it.
+        """
+        wanted = {
+            **estimator.settings(),
+            "corpus": [_corpus.digest(self.given)],
+            "mask": space.digest,
+        }
+        refuse_difference(json.loads(json.dumps(wanted)), found)
 
     def facts(self, corpus: xr.Dataset, space: Space) -> dict[str, Any]:
         """What a provenance keeps of the input."""
@@ -97,3 +115,31 @@ def check_kernel(estimator: object, kernel: object, expected: type, why: str) ->
             f"kernel of {type(estimator).__name__} is a {type(kernel).__name__}; {why}, so "
             f"expected {expected.__name__}."
         )
+
+
+def source_of(made: xr.Dataset) -> dict[str, Any]:
+    """What maps or a null were made of: settings of the estimator, corpus and mask.
+
+    Raises
+    ------
+    SchemaError
+        When it is neither of one group of analyses.
+    """
+    step = next((step for step in steps(made)[::-1] if "corpus_digests" in step), None)
+    if step is None or "estimator" not in step["settings"]:
+        raise SchemaError(
+            "Expected what fit() of ALE, MKDADensity, KDA or SCALE returned, or monte_carlo_null() "
+            f"did; found a dataset of {', '.join(map(str, made.data_vars)) or 'nothing'}."
+        )
+    return {**step["settings"], "corpus": step["corpus_digests"], "mask": step["space_digest"]}
+
+
+def refuse_difference(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Raise SchemaError when what was made of one thing is used with another, naming both."""
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise SchemaError(
+                f"They do not belong together: one was made with {name} {str(value)[:60]}, the "
+                f"other with {str(found.get(name))[:60]}. Make both from the same estimator, "
+                "corpus and space."
+            )

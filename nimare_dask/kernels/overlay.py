@@ -7,8 +7,8 @@ the same in any order; what they stand for (counts, or -ln(1 - p) in units of 1/
 caller's.
 
 The work goes plane by plane, so that the plane being summed, the plane of the current analysis and
-the footprints stay in the nearest caches while all analyses pass over them. Planes of a
-footprint are trimmed to what is not zero, and their rows padded to whole vectors.
+the footprints stay in the nearest caches while all analyses pass over them. Planes of a footprint
+are trimmed to what is not zero, and their rows padded to whole vectors.
 """
 
 from __future__ import annotations
@@ -20,20 +20,14 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from nimare_dask.kernels.lanes import (
-    VECTOR_BYTES,
-    add_lanes,
-    n_lanes,
-    raise_lanes,
-)
+from nimare_dask.kernels.lanes import VECTOR_BYTES, add_lanes, n_lanes, raise_lanes
 
 
 class Footprints(NamedTuple):
     """Some footprints as planes of rows, the rows of a plane equally long."""
 
-    values: NDArray[
-        np.signedinteger
-    ]  # (lane), int16 or int32: row after row, each padded with zeros to whole vectors
+    #: (lane), int16 or int32: row after row, each padded with zeros to whole vectors
+    values: NDArray[np.signedinteger]
     plane: NDArray[np.int64]  # (plane, 6): first lane, place of the first row and of its first
     # lane beside the focus, rows, vectors of a row, and the bits of a place that are shifted away
     first_plane: NDArray[np.int64]  # (footprint)
@@ -237,18 +231,18 @@ def _raise_rows(own, total, base, to, stride, source, lane, n_rows, n_vectors): 
 
 
 @njit(nogil=True, cache=True)
-def _lay(tasks, n_tasks, footprints, union, stride, own, total, base):  # type: ignore[no-untyped-def]
-    """Add the tasks of a plane to `total`; `own` is where one analysis is put together.
+def _lay(tasks, first, end, footprints, union, stride, own, total, base):  # type: ignore[no-untyped-def]
+    """Add tasks of a plane to `total`; `own` is where one analysis is put together.
 
     Nothing is cleared between analyses: each counts from a `base` that is as high as anything that
     the ones before can have left in `own`. Gives the base for the next plane.
     """
     values, largest = footprints.values, footprints.largest
-    start = 0
-    while start < n_tasks:
+    start = first
+    while start < end:
         after = start + 1
         if union:
-            while after < n_tasks and tasks[after, 0] == tasks[start, 0]:
+            while after < end and tasks[after, 0] == tasks[start, 0]:
                 after += 1
         if after == start + 1:
             to, lane = tasks[start, 2], tasks[start, 1]
@@ -285,7 +279,8 @@ def sum_footprints(ijk, owner, footprint_of, footprints, union, place, out):  # 
     union
         Whether the largest counts where foci of one analysis overlap; else all do.
     out
-        Where to write the sums, int32 (voxel,).
+        Where to write the sums, (voxel,): of the type of the footprints, which must hold them; or
+        int64 for footprints of int32, and then any sum is held.
     """
     shape = place.shape
     before, stride = _margins(ijk, footprints, shape)
@@ -294,6 +289,8 @@ def sum_footprints(ijk, owner, footprint_of, footprints, union, place, out):  # 
     base = 0
     begin, foci = _planes_of(ijk, owner, footprint_of, footprints.reach, shape)
     tasks = np.empty((np.diff(begin).max(), 5), np.int32)
+    wide = out.itemsize > total.itemsize
+    together = np.zeros(total.shape[0] if wide else 0, np.int64)
     for plane in range(shape[0]):
         if place.first_run[plane] == place.first_run[plane + 1]:
             continue
@@ -302,13 +299,45 @@ def sum_footprints(ijk, owner, footprint_of, footprints, union, place, out):  # 
             plane, here, ijk, owner, footprint_of, footprints, shape[1], before, stride, tasks
         )
         total[:] = 0
-        base = _lay(tasks, here.shape[0], footprints, union, stride, own, total, base)
-        voxel = place.first_voxel[plane]
-        for run in range(place.first_run[plane], place.first_run[plane + 1]):
-            start = place.run[run, 0] * stride + before + place.run[run, 1]
-            length = place.run[run, 2]
-            out[voxel : voxel + length] = total[start : start + length]
-            voxel += length
+        if not wide:
+            base = _lay(tasks, 0, here.shape[0], footprints, union, stride, own, total, base)
+            _take_plane(plane, total, place, before, stride, out)
+            continue
+        together[:] = 0
+        end = 0
+        while end < here.shape[0]:
+            first = end
+            end = _some_analyses(tasks, first, here.shape[0], footprints)
+            base = _lay(tasks, first, end, footprints, union, stride, own, total, base)
+            for at in range(total.shape[0]):
+                together[at] += total[at]
+            total[:] = 0
+        _take_plane(plane, together, place, before, stride, out)
+
+
+@njit(nogil=True, cache=True)
+def _some_analyses(tasks, first, n_tasks, footprints):  # type: ignore[no-untyped-def]
+    """The end of as many tasks from `first` on as surely fit the type of the footprints."""
+    most = footprints.highest // max(1, footprints.largest)
+    if n_tasks - first <= most:
+        return n_tasks
+    end = first + most
+    while end > first + 1 and tasks[end, 0] == tasks[end - 1, 0]:  # analyses stay whole
+        end -= 1
+    while end < n_tasks and tasks[end, 0] == tasks[end - 1, 0]:  # one of more foci than that
+        end += 1
+    return end
+
+
+@njit(nogil=True, cache=True)
+def _take_plane(plane, total, place, before, stride, out):  # type: ignore[no-untyped-def]
+    """Copy the voxels of the mask on a plane to where they belong."""
+    voxel = place.first_voxel[plane]
+    for run in range(place.first_run[plane], place.first_run[plane + 1]):
+        start = place.run[run, 0] * stride + before + place.run[run, 1]
+        for step in range(place.run[run, 2]):
+            out[voxel + step] = total[start + step]
+        voxel += place.run[run, 2]
 
 
 @njit(nogil=True, cache=True)
@@ -356,7 +385,7 @@ def count_values(ijk, owner, footprint_of, footprints, union, place, n_analyses,
                 tasks,
             )
             total[:] = 0
-            base = _lay(tasks, here.shape[0], footprints, union, stride, own, total, base)
+            base = _lay(tasks, 0, here.shape[0], footprints, union, stride, own, total, base)
             for run in range(place.first_run[plane], place.first_run[plane + 1]):
                 first = place.run[run, 0] * stride + before + place.run[run, 1]
                 for at in range(first, first + place.run[run, 2]):

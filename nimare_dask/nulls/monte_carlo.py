@@ -13,7 +13,7 @@ from numpy.random import SeedSequence
 from numpy.typing import NDArray
 
 from nimare_dask.errors import SchemaError, SettingsError
-from nimare_dask.estimators.prepared import OneSample, Prepared
+from nimare_dask.estimators.prepared import OneSample, Prepared, source_of
 from nimare_dask.nulls.cost import batch_size, plan_iterations
 from nimare_dask.nulls.iterate import checkpoint_of, iterate
 from nimare_dask.nulls.relocation import STEPS, Batch, Enhancement, Relocation, from_dataset
@@ -319,9 +319,11 @@ def relocate(
                 f"{type(estimator).__name__} has a null for every voxel and no map of z to enhance "
                 "in its iterations; leave tfce out."
             )
-        return replace(job, observed=prepared.observed_sums(space).astype(np.int32))
+        return replace(job, observed=prepared.observed_sums(space).astype(np.int64))
     if voxel_thresh is None and tfce is None:
         return job
+    if maps is not None:
+        prepared.refuse_other(estimator, space, source_of(maps))
     weights = _null_weights(estimator, prepared, maps)
     if voxel_thresh is not None:
         place = empirical.threshold_bin(weights, voxel_thresh)

@@ -91,7 +91,7 @@ class Relocation:
     enhancement
         TFCE settings, or None.
     observed
-        Sums of the observed map, int32 (voxel,), to count iterations that reach them; or None.
+        Sums of the observed map, int64 (voxel,), to count iterations that reach them; or None.
     """
 
     statistic: Statistic
@@ -103,7 +103,7 @@ class Relocation:
     stat_thresh: float | None = None
     heights: NDArray[np.float64] | None = None
     enhancement: Enhancement | None = None
-    observed: NDArray[np.int32] | None = None
+    observed: NDArray[np.int64] | None = None
 
     @property
     def inference(self) -> list[str]:
@@ -158,7 +158,7 @@ class Relocation:
     def run(self, start: int, stop: int) -> Batch:
         """Do iterations `start` to `stop`."""
         statistic = self.statistic
-        sums = np.empty(int(self.place.first_voxel[-1]), statistic.footprints.values.dtype)
+        sums = np.empty(int(self.place.first_voxel[-1]), statistic.sum_type)
         label = np.zeros(self.neighbours.size, np.int32)
         maxima = np.empty((stop - start, len(self.inference)))
         histogram = np.zeros(len(statistic.bins), np.int64)
@@ -173,7 +173,7 @@ class Relocation:
 
     def task_bytes(self) -> int:
         """About the memory that a running batch needs, in bytes."""
-        n_foci, item = len(self.owner), self.statistic.footprints.values.itemsize
+        n_foci, item = len(self.owner), self.statistic.sum_type.itemsize
         reach = self.statistic.footprints.reach.max(axis=0)
         _, j, k = self.mask.shape
         # Planes of sums, foci by plane, and tasks of a plane; draws; sums and labels; histogram.
@@ -238,6 +238,7 @@ class Relocation:
         settings = {
             "union": statistic.union,
             "scale": statistic.scale,
+            "wide": statistic.wide,
             "probability": statistic.probability,
             "largest": footprints.largest,
             "shape": list(self.mask.shape),
@@ -268,6 +269,7 @@ def from_dataset(dataset: xr.Dataset) -> Relocation:
             footprint_of=values["analysis_footprint"],
             union=told["union"],
             scale=told["scale"],
+            wide=told["wide"],
             probability=told["probability"],
             bins=values["bin_center"],
         ),

@@ -223,11 +223,8 @@ def fdr_error(p: NDArray[np.float32], chi2: NDArray[np.float32]) -> NDArray[np.f
     return error
 
 
-def assert_corrected_agree(
-    name: str, ours: Any, peers: Any, p: NDArray[np.float32], chi2: NDArray[np.float32]
-) -> None:
-    """Hold one corrected map to what rounding allows at each voxel."""
-    error = fdr_error(p, chi2)
+def assert_corrected_within(name: str, ours: Any, peers: Any, error: NDArray[np.float64]) -> None:
+    """Hold one corrected map to what an error of ln p allows at each voxel."""
     kind = name.partition("_")[0]
     ours, peers = ours.astype(np.float64), peers.astype(np.float64)
     assert_array_equal(np.isnan(ours), np.isnan(peers), err_msg=name)
@@ -259,4 +256,4 @@ def assert_maps_agree(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> Non
             continue
         effect = name.partition("_desc-")[2].partition("_")[0]
         uncorrected = (np.asarray(theirs[f"{kind}_desc-{effect}"]) for kind in ("p", "chi2"))
-        assert_corrected_agree(name, values, peers, *uncorrected)
+        assert_corrected_within(name, values, peers, fdr_error(*uncorrected))
