@@ -1,7 +1,9 @@
 """Benchmarks beside NiMARE: ``python -m tests.benchmarks``, or ``make bench``.
 
 With NIMARE_DASK_DATA set (the folder that holds neurosynth/) it measures the real database and
-NiMARE beside it; without, a simulated database of the same size and no peer.
+NiMARE beside it; without, a simulated database of the same size and no peer. Jobs are of many
+features (load, fit, topics, words), or of one group of analyses (iteration, approximate, command,
+scaling, memory, whole).
 """
 
 from __future__ import annotations
@@ -12,17 +14,25 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from nimare_dask.config import DATA_VARIABLE
 from tests.benchmarks import report
 from tests.benchmarks.inputs import Inputs, real_inputs, simulated_inputs, small_inputs
-from tests.benchmarks.run import JOBS, all_threads, measure_ours, measure_peer
+from tests.benchmarks.row import Row
+from tests.benchmarks.run import (
+    JOBS,
+    Measurements,
+    all_threads,
+    measure_ours,
+    measure_peer,
+)
 
 _WIDTH = 132
 
@@ -38,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         inputs, is_real = _inputs(chosen.quick, folder / "inputs", console)
         ours = measure_ours(inputs, chosen.jobs, folder, threads=all_threads(), say=say)
         peer = {}
-        if is_real and not chosen.no_peer:
-            peer = measure_peer(inputs, chosen.jobs, folder, say=say)
+        if (is_real or chosen.peer) and not chosen.no_peer:
+            peer = measure_peer(inputs, chosen.jobs, folder, say=say, extend=chosen.extend_peer)
         table = report.rows(ours, peer, inputs)
     facts = {
         "date": datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -48,10 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         **report.machine(),
     }
     _print(console, facts, table, peer.get("decoder"))
-    lines = [asdict(row) | {"ratio": row.ratio} for row in table]
+    lines = [
+        asdict(row) | {"ratio": row.ratio, "ratio_one_thread": row.ratio_one_thread}
+        for row in table
+    ]
     chosen.out.parent.mkdir(parents=True, exist_ok=True)
     written = {**facts, "table": lines, "ours": ours, "peer": peer}
-    for run in (*ours.get("fit", {}).values(), peer.get("fit", {})):
+    for run in _with_z(ours, peer):
         run.pop("z", None)  # a file that is gone
     chosen.out.write_text(json.dumps(written, indent=2) + "\n", encoding="utf-8")
     console.print(f"Written to {chosen.out}", soft_wrap=True)
@@ -64,7 +77,14 @@ def _parser() -> argparse.ArgumentParser:
     known = ",".join(JOBS)
     parser.add_argument("--jobs", type=_jobs, default=JOBS, help=f"some of {known} (all)")
     parser.add_argument("--quick", action="store_true", help="a small simulated corpus, no peer")
+    parser.add_argument("--peer", action="store_true", help="NiMARE beside simulated data too")
     parser.add_argument("--no-peer", action="store_true", help="leave NiMARE out")
+    parser.add_argument(
+        "--extend-peer",
+        action="store_true",
+        help="run NiMARE's command with few iterations, and extend its time to all (the table says "
+        "so)",
+    )
     default = Path(".benchmarks") / "bench.json"
     parser.add_argument("--out", type=Path, default=default, help=f"JSON to write ({default})")
     return parser
@@ -91,10 +111,17 @@ def _inputs(quick: bool, folder: Path, console: Console) -> tuple[Inputs, bool]:
     return simulated_inputs(folder), False
 
 
+def _with_z(ours: Measurements, peer: Measurements) -> Iterator[dict[str, Any]]:
+    """Everything measured that may name a file of z."""
+    for by_threads in ours.values():
+        yield from by_threads.values()
+    yield from (peer.get("fit", {}), *peer.get("approximate", {}).values())
+
+
 def _print(
     console: Console,
     facts: dict[str, object],
-    table: list[report.Row],
+    table: list[Row],
     decoder: dict[str, float] | None,
 ) -> None:
     versions = facts["versions"]
@@ -107,8 +134,9 @@ def _print(
     )
     console.print(report.as_table(table))
     console.print(
-        "Ours: medians of warm repetitions (words: one), each job in fresh processes; 'reached?' "
-        "is said of all cores, times of NiMARE are with n_cores=1."
+        "Ours: medians of warm repetitions (words: one), each job in fresh processes; commands "
+        "from their start, with nothing compiled. 'reached?' is said of all cores, for iterations "
+        "and commands of one thread; times of NiMARE are with n_cores=1."
     )
     if decoder:
         console.print(

@@ -21,6 +21,9 @@ TOPIC_THRESHOLD = 0.1
 FEATURE_PLACE = 3
 #: Title words of the large job, and of the small one beside which its memory is seen to be flat.
 N_WORDS, N_WORDS_FEW = 3000, 300
+#: The topic whose analyses are one group: all of them, and some with so many foci in all.
+GROUP_LABEL = "32_pain_somatosensory_stimulation"
+N_FEW, N_FEW_FOCI = 50, 1462
 
 _REAL = "data-neurosynth_version-7"
 _REAL_TOPICS = "LDA50_source-abstract_type-weight"
@@ -28,7 +31,11 @@ _REAL_TOPICS = "LDA50_source-abstract_type-weight"
 
 @dataclass(frozen=True)
 class Inputs:
-    """Files of one run; `corpus` and `words` are saved corpora, `mask` is an image."""
+    """Files of one run; all but tables and the image `mask` are saved corpora.
+
+    `many` is one group of analyses and `few` some of them, for the jobs of one group; `quick` says
+    that those do just enough to be seen to work.
+    """
 
     coordinates: str
     metadata: str
@@ -36,10 +43,13 @@ class Inputs:
     vocabulary: str
     corpus: str
     words: str
+    many: str
+    few: str
     mask: str
     feature: str
     n_words: int
     n_words_few: int
+    quick: bool
     text: str
 
 
@@ -53,8 +63,16 @@ def real_inputs(data: Path, folder: Path) -> Inputs:
         source / f"{_REAL}_vocab-LDA50_vocabulary.txt",
     )
     corpus = nd.read_neurosynth(sources[0], sources[1], features=[(sources[2], sources[3])])
-    n_words = (N_WORDS, N_WORDS_FEW)
-    return _complete(corpus, sources, _titles(corpus), n_words, 1, "Neurosynth 7", folder)
+    return _complete(
+        corpus,
+        sources,
+        _titles(corpus),
+        (N_WORDS, N_WORDS_FEW),
+        1,
+        "Neurosynth 7",
+        folder,
+        label=GROUP_LABEL,
+    )
 
 
 def simulated_inputs(
@@ -64,7 +82,9 @@ def simulated_inputs(
     n_foci: int = 507891,
     n_topics: int = 50,
     n_words: tuple[int, int] = (N_WORDS, N_WORDS_FEW),
+    n_few: tuple[int, int] = (N_FEW, N_FEW_FOCI),
     every: int = 1,
+    quick: bool = False,
 ) -> Inputs:
     """A simulated database, on every `every`-th voxel of the 2 mm mask along each axis."""
     corpus = nd.simulate_corpus(
@@ -73,13 +93,22 @@ def simulated_inputs(
     folder.mkdir(parents=True, exist_ok=True)
     sources = _write_sources(corpus, folder)
     titles = _simulated_titles(n_analyses, 2 * n_words[0])
-    return _complete(corpus, sources, titles, n_words, every, "simulated", folder)
+    return _complete(
+        corpus, sources, titles, n_words, every, "simulated", folder, n_few=n_few, quick=quick
+    )
 
 
 def small_inputs(folder: Path) -> Inputs:
     """300 simulated analyses on a grid of 4 mm, for tests and for a quick look."""
     return simulated_inputs(
-        folder, n_analyses=300, n_foci=6000, n_topics=8, n_words=(80, 40), every=2
+        folder,
+        n_analyses=300,
+        n_foci=6000,
+        n_topics=8,
+        n_words=(80, 40),
+        n_few=(10, 180),
+        every=2,
+        quick=True,
     )
 
 
@@ -91,8 +120,12 @@ def _complete(
     every: int,
     name: str,
     folder: Path,
+    *,
+    label: str | None = None,
+    n_few: tuple[int, int] = (N_FEW, N_FEW_FOCI),
+    quick: bool = False,
 ) -> Inputs:
-    """Save what the jobs share: the corpus, the corpus of words and the mask image."""
+    """Save what the jobs share: the corpora and the mask image."""
     folder.mkdir(parents=True, exist_ok=True)
     nd.save_corpus(corpus, folder / "corpus.zarr")
     nd.save_corpus(word_corpus(corpus, titles, n_words[0]), folder / "words.zarr")
@@ -102,10 +135,15 @@ def _complete(
     nib.save(nib.Nifti1Image(mask, affine), folder / "mask.nii.gz")
     feature = str(corpus["feature"].values[FEATURE_PLACE])
     n_selected = int(nd.has_label(corpus, feature, TOPIC_THRESHOLD).sum())
+    many = nd.select(corpus, nd.has_label(corpus, label or feature, TOPIC_THRESHOLD))
+    few = some_analyses(many, *n_few)
+    nd.save_corpus(many, folder / "many.zarr")
+    nd.save_corpus(few, folder / "few.zarr")
     text = (
         f"{name}: {corpus.sizes['analysis']:,} analyses, {corpus.sizes['focus']:,} foci, "
         f"{corpus.sizes['feature']} topics, {int(mask.sum()):,} voxels of {2 * every} mm; "
-        f"fit: {n_selected:,} analyses with {feature} >= {TOPIC_THRESHOLD:g} against the rest"
+        f"fit: {n_selected:,} analyses with {feature} >= {TOPIC_THRESHOLD:g} against the rest; "
+        f"one group: {_size(many)} with {label or feature} >= {TOPIC_THRESHOLD:g}, and {_size(few)}"
     )
     coordinates, metadata, features, vocabulary = map(str, sources)
     return Inputs(
@@ -115,12 +153,38 @@ def _complete(
         vocabulary=vocabulary,
         corpus=str(folder / "corpus.zarr"),
         words=str(folder / "words.zarr"),
+        many=str(folder / "many.zarr"),
+        few=str(folder / "few.zarr"),
         mask=str(folder / "mask.nii.gz"),
         feature=feature,
         n_words=n_words[0],
         n_words_few=n_words[1],
+        quick=quick,
         text=text,
     )
+
+
+def some_analyses(corpus: xr.Dataset, n: int, n_foci: int, tries: int = 100_000) -> xr.Dataset:
+    """The first `n` analyses drawn that have `n_foci` foci in all, or of all draws the nearest.
+
+    (For the topic of pain it is the 281st draw, with just as many foci.)
+    """
+    foci = corpus["analysis_n_foci"].values
+    n = min(n, len(foci))
+    rng = np.random.default_rng(0)
+    best, least = np.arange(0), np.inf
+    for _ in range(tries):
+        drawn = rng.choice(len(foci), n, replace=False)
+        off = abs(int(foci[drawn].sum()) - n_foci)
+        if off < least:
+            best, least = drawn, off
+        if off == 0:
+            break
+    return nd.select(corpus, np.isin(np.arange(len(foci)), best))
+
+
+def _size(corpus: xr.Dataset) -> str:
+    return f"{corpus.sizes['analysis']:,} analyses, {corpus.sizes['focus']:,} foci"
 
 
 def word_corpus(corpus: xr.Dataset, titles: list[str], n_words: int) -> xr.Dataset:

@@ -123,7 +123,8 @@ def _times(
     return {"seconds": seconds, "processor_seconds": processor}
 
 
-def _scheduler(threads: int) -> AbstractContextManager[Any]:
+def scheduler(threads: int) -> AbstractContextManager[Any]:
+    """Dask's threads, or none of them for one."""
     if threads == 1:
         return dask.config.set(scheduler="synchronous")
     return dask.config.set(scheduler="threads", num_workers=threads)
@@ -132,7 +133,7 @@ def _scheduler(threads: int) -> AbstractContextManager[Any]:
 def main() -> None:
     request = json.load(sys.stdin)
     inputs = Inputs(**request["inputs"])
-    with _scheduler(request["threads"]), tempfile.TemporaryDirectory(dir=request["folder"]) as here:
+    with scheduler(request["threads"]), tempfile.TemporaryDirectory(dir=request["folder"]) as here:
         timed = measure(inputs, request["job"], Path(here), request["n_features"])
     print(json.dumps(timed | {"peak_mb": peak_mb()}))
 

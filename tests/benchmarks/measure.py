@@ -68,6 +68,29 @@ def run_peer(inputs: Inputs, jobs: list[str], folder: Path) -> dict[str, Any]:
     return _run("tests.benchmarks.peer", request, {})
 
 
+def run_group(
+    inputs: Inputs, job: str, folder: Path, *, threads: int, options: dict[str, Any]
+) -> dict[str, Any]:
+    """Measure one job of one group of analyses of this package in a fresh process."""
+    request = {"job": job, "threads": threads, "folder": str(folder), "options": options}
+    environment = dict.fromkeys(_THREADS, str(threads))
+    done = _run("tests.benchmarks.group", {**request, "inputs": asdict(inputs)}, environment)
+    return {"job": job, "threads": threads, **done}
+
+
+def run_group_peer(inputs: Inputs, jobs: list[str], folder: Path) -> dict[str, Any]:
+    """Measure NiMARE in one fresh process and with one thread: iterations, fits of one group."""
+    request = {"inputs": asdict(inputs), "jobs": jobs, "folder": str(folder)}
+    return _run("tests.benchmarks.group_peer", request, dict.fromkeys(_THREADS, "1"))
+
+
+def run_command(words: list[str], folder: Path, *, runs: int, threads: int) -> dict[str, Any]:
+    """Measure a command, see tests.benchmarks.command."""
+    environment = {**dict.fromkeys(_THREADS, str(threads)), "DASK_NUM_WORKERS": str(threads)}
+    request = {"words": words, "runs": runs, "folder": str(folder)}
+    return _run("tests.benchmarks.command", request, environment)
+
+
 def _run(module: str, request: dict[str, Any], environment: dict[str, str]) -> dict[str, Any]:
     """Give a module one request as JSON; its last line of output is the answer."""
     done = subprocess.run(

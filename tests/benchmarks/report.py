@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import median
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import psutil
 from rich import box
 from rich.table import Table
 
+from tests.benchmarks.group_report import group_rows
 from tests.benchmarks.inputs import Inputs
 from tests.benchmarks.measure import n_cores
+from tests.benchmarks.row import Row, ends, peak_of, seconds_of, z_difference
 
 #: How many times faster than NiMARE, with all cores.
 TIMES_FASTER = {"load": 6, "fit": 4, "topics": 25, "words": 150}
@@ -23,46 +22,16 @@ TIMES_FASTER = {"load": 6, "fit": 4, "topics": 25, "words": 150}
 OPEN_SECONDS = 0.5
 #: Resident memory that no process of ours may pass.
 PEAK_MB = 2000.0
-#: Largest difference of z from NiMARE's in the fit of two groups.
-Z_DIFFERENCE = 0.001
 
 _PACKAGES = ("nimare-dask", "nimare", "dask", "numba", "numpy", "scipy", "xarray", "zarr")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """One line of the table; a number is None where it was not measured or has no meaning."""
-
-    job: str
-    one_thread: float | None = None
-    all_cores: float | None = None
-    peer: float | None = None
-    unit: Literal["s", "z", "x"] = "s"  # seconds, difference of z scores, times as much
-    must_reach: str = ""
-    reached: bool | None = None
-    peak_mb: float | None = None
-    peer_peak_mb: float | None = None
-
-    @property
-    def ratio_one_thread(self) -> float | None:
-        """NiMARE's time in units of ours with one thread."""
-        return self._ratio(self.one_thread)
-
-    @property
-    def ratio(self) -> float | None:
-        """NiMARE's time in units of ours with all cores."""
-        return self._ratio(self.all_cores)
-
-    def _ratio(self, ours: float | None) -> float | None:
-        return None if self.peer is None or not ours else self.peer / ours
-
-
 def rows(ours: dict[str, Any], peer: dict[str, Any], inputs: Inputs) -> list[Row]:
     """The lines for what was measured, in the order of the jobs."""
-    table = []
+    table: list[Row] = []
     if "load" in ours:
         table.append(_against_peer("load", "load, save", ours["load"], peer.get("load"), None))
-        seconds = _seconds(ours["open"])
+        seconds = seconds_of(ours["open"])
         table.append(
             Row(
                 job="open again",
@@ -70,13 +39,15 @@ def rows(ours: dict[str, Any], peer: dict[str, Any], inputs: Inputs) -> list[Row
                 all_cores=seconds[1],
                 must_reach=f"{OPEN_SECONDS:g} s",
                 reached=max(seconds) <= OPEN_SECONDS,
-                peak_mb=_peak(ours["open"]),
+                peak_mb=peak_of(ours["open"]),
             )
         )
     if "fit" in ours:
         table.append(_against_peer("fit", "fit", ours["fit"], peer.get("fit"), None))
         if "fit" in peer:
-            table.append(_difference(ours["fit"], peer["fit"]))
+            theirs = peer["fit"]
+            same = all(run["n_selected"] == theirs["n_selected"] for run in ours["fit"].values())
+            table.append(z_difference("fit", ours["fit"], theirs, same=same))
     for job, kind in (("topics", "topic"), ("words", "word")):
         if job in ours:
             n = next(iter(ours[job].values()))["n_features"]
@@ -85,17 +56,17 @@ def rows(ours: dict[str, Any], peer: dict[str, Any], inputs: Inputs) -> list[Row
             table.append(_against_peer(job, f"{n:,} {job}", ours[job], facts, extended))
     if "words-few" in ours:
         few, many = ours["words-few"], ours["words"]
-        seconds = _seconds(few)
+        seconds = seconds_of(few)
         table.append(
             Row(
                 job=f"{inputs.n_words_few:,} words",
                 one_thread=seconds[0],
                 all_cores=seconds[1],
-                peak_mb=_peak(few),
+                peak_mb=peak_of(few),
             )
         )
         growth = {n: many[n]["peak_mb"] / few[n]["peak_mb"] for n in few}
-        first, last = (growth[n] for n in _ends(few))
+        first, last = (growth[n] for n in ends(few))
         table.append(
             Row(
                 job=f"memory, {inputs.n_words:,} to {inputs.n_words_few:,} words",
@@ -104,7 +75,8 @@ def rows(ours: dict[str, Any], peer: dict[str, Any], inputs: Inputs) -> list[Row
                 unit="x",
             )
         )
-    largest = max(_peak(by_threads) for by_threads in ours.values())
+    table += group_rows(ours, peer)
+    largest = max(peak_of(by_threads) for by_threads in ours.values())
     table.append(
         Row(
             job="memory, largest",
@@ -123,7 +95,7 @@ def _against_peer(
     peer: dict[str, Any] | None,
     peer_seconds: float | None,
 ) -> Row:
-    seconds = _seconds(ours)
+    seconds = seconds_of(ours)
     theirs = None if peer is None else peer_seconds or peer["seconds"]
     return Row(
         job=name,
@@ -132,39 +104,9 @@ def _against_peer(
         peer=theirs,
         must_reach=f"1/{TIMES_FASTER[job]}",
         reached=None if theirs is None else seconds[1] * TIMES_FASTER[job] <= theirs,
-        peak_mb=_peak(ours),
+        peak_mb=peak_of(ours),
         peer_peak_mb=None if peer is None else peer["peak_mb"],
     )
-
-
-def _difference(ours: dict[str, Any], peer: dict[str, Any]) -> Row:
-    one, many = (
-        float(np.abs(np.load(ours[n]["z"]) - np.load(peer["z"])).max()) for n in _ends(ours)
-    )
-    same = all(run["n_selected"] == peer["n_selected"] for run in ours.values())
-    return Row(
-        job="fit, largest difference of z",
-        one_thread=one,
-        all_cores=many,
-        unit="z",
-        must_reach=f"{Z_DIFFERENCE:g}",
-        reached=same and max(one, many) <= Z_DIFFERENCE,
-    )
-
-
-def _ends(by_threads: dict[str, Any]) -> tuple[str, str]:
-    """The fewest and the most threads; twice the same where there is one."""
-    threads = sorted(by_threads, key=int)
-    return threads[0], threads[-1]
-
-
-def _seconds(by_threads: dict[str, Any]) -> tuple[float, float]:
-    first, last = (median(by_threads[n]["seconds"]) for n in _ends(by_threads))
-    return first, last
-
-
-def _peak(by_threads: dict[str, Any]) -> float:
-    return max(float(run["peak_mb"]) for run in by_threads.values())
 
 
 def as_table(table: list[Row]) -> Table:
@@ -195,8 +137,10 @@ def as_table(table: list[Row]) -> Table:
 def _amount(value: float | None, unit: str) -> str:
     if value is None:
         return ""
+    if unit == "z":
+        return f"{value:.1e}"
     if unit != "s":
-        return f"{value:.2f} {unit}" if unit == "x" else f"{value:.1e}"
+        return f"{value:,.{0 if value >= 1000 else 2}f} {unit}"
     digits = 0 if value >= 1000 else 1 if value >= 10 else 2 if value >= 0.1 else 3
     return f"{value:,.{digits}f} s"
 

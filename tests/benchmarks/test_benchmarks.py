@@ -22,7 +22,10 @@ from tests.benchmarks.inputs import (
     word_corpus,
 )
 from tests.benchmarks.measure import n_cores, run_ours
-from tests.benchmarks.run import JOBS, measure_ours, measure_peer
+from tests.benchmarks.run import GROUP_JOBS, PEER_JOBS, measure_ours, measure_peer
+
+#: Jobs whose targets are held to in a test; the others take long, or need a machine of their own.
+TESTED = ("load", "fit", "topics", "words", "iteration", "approximate", "memory")
 
 
 @pytest.fixture(scope="module")
@@ -133,6 +136,27 @@ def test_main__writes_what_it_prints(
     assert "memory, largest" in shown
 
 
+#: Lines of the table that each job of one group has.
+N_LINES = {"iteration": 6, "approximate": 3, "command": 1, "scaling": 4, "memory": 7, "whole": 2}
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize(
+    "job",
+    [pytest.param(job, marks=[] if job == "whole" else pytest.mark.slow) for job in GROUP_JOBS],
+)
+def test_main__does_each_job_of_one_group(
+    job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.benchmarks.__main__.all_threads", lambda: (1,))
+    out = tmp_path / "bench.json"
+    assert main(["--quick", "--jobs", job, "--out", str(out)]) == 0
+    written = json.loads(out.read_text())
+    *lines, last = [row["job"] for row in written["table"]]
+    assert last == "memory, largest"
+    assert len(lines) == N_LINES[job]
+
+
 def test_main__refuses_a_job_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--jobs", "fit,dance"])
@@ -176,19 +200,20 @@ def real(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[I
 
 @pytest.fixture(scope="module")
 def peer(real: tuple[Inputs, Path]) -> dict[str, Any]:
-    return measure_peer(real[0], JOBS, real[1], say=print)
+    return measure_peer(real[0], TESTED, real[1], say=print)
 
 
 @pytest.mark.slow
 @pytest.mark.realdata
 @pytest.mark.bench
-@pytest.mark.parametrize("job", JOBS)
+@pytest.mark.parametrize("job", TESTED)
 def test_job__reaches_what_it_must(
     job: str, real: tuple[Inputs, Path], peer: dict[str, Any]
 ) -> None:
     inputs, folder = real
     ours = measure_ours(inputs, [job], folder, threads=[n_cores()], say=print)
     rows = report.rows(ours, peer, inputs)
-    assert [row.job for row in rows if row.peer is not None], "nothing was held beside NiMARE"
+    beside = [row.job for row in rows if row.peer is not None]
+    assert bool(beside) == (job in PEER_JOBS), "nothing was held beside NiMARE"
     missed = [asdict(row) | {"ratio": row.ratio} for row in rows if row.reached is False]
     assert not missed, json.dumps(missed, indent=2)
