@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from nimare_dask.kernels import overlay, tally
 
 _HIGHEST = np.iinfo(np.int32).max
+#: Larger than any sum.
+_BEYOND = 1 << 62
 #: No footprint needs finer units than this: 2 ** -36 is below the rounding of float32.
 _MOST_BITS = 36
 #: Where the largest value of all footprints would have fewer bits than this, sums are int64 and it
@@ -124,13 +126,18 @@ class Statistic:
     def steps(self) -> tally.Steps:
         """The bins as ranges of sums: a statistic is in the nearest bin, ties away from zero."""
         step = self.bins[1] - self.bins[0]
-        edges = self.first_sums((np.arange(1, len(self.bins)) - 0.5) * step)
-        return tally.steps_at(np.append(0, edges))
+        return self.ranges((np.arange(1, len(self.bins)) - 0.5) * step)
+
+    def ranges(self, heights: NDArray[np.float64]) -> tally.Steps:
+        """Ranges of sums that begin where each height is reached; the first is below all."""
+        first = self.first_sums(heights)
+        # What no sum reaches (bins of ALE go beyond 1) would stretch the table of the ranges.
+        return tally.steps_at(np.append(0, first[first < _BEYOND]))
 
     def first_sums(self, heights: NDArray[np.float64]) -> NDArray[np.int64]:
         """Find the smallest sum whose statistic is at least each height, (height,)."""
         low = np.full(np.shape(heights), -1, np.int64)
-        high = np.full(np.shape(heights), 1 << 62, np.int64)
+        high = np.full(np.shape(heights), _BEYOND, np.int64)
         while (high - low > 1).any():
             middle = (low + high) // 2
             reaches = self.values(middle).astype(np.float64) >= heights

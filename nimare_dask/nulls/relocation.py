@@ -138,8 +138,7 @@ class Relocation:
     def height_steps(self) -> tally.Steps:
         """Heights of TFCE as ranges of sums; the first range is below all heights."""
         assert self.heights is not None
-        reached = self.heights[np.isfinite(self.heights)]
-        return tally.steps_at(np.append(0, self.statistic.first_sums(reached)))
+        return self.statistic.ranges(self.heights[np.isfinite(self.heights)])
 
     def draw(self, iteration: int) -> NDArray[np.int32]:
         """Where foci fall in an iteration, (focus, axis).
