@@ -136,14 +136,14 @@ class ALEKernel:
     union = True
 
     def __post_init__(self) -> None:
-        if self.fwhm is not None and self.sample_size is not None:
-            raise SettingsError(
-                f"fwhm is {self.fwhm:g} and sample_size is {self.sample_size:g}; give one of them."
-            )
         if self.fwhm is not None:
             _check_positive("fwhm", self.fwhm, "a width in mm")
         if self.sample_size is not None:
             _check_positive("sample_size", self.sample_size, "a number of subjects")
+        if self.fwhm is not None and self.sample_size is not None:
+            raise SettingsError(
+                f"fwhm is {self.fwhm:g} and sample_size is {self.sample_size:g}; give one of them."
+            )
 
     def footprints(self, corpus: xr.Dataset, space: Space) -> Footprints:
         """One Gaussian for each width, in float32 steps.

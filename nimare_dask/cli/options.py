@@ -92,7 +92,7 @@ NullOption = Annotated[
     NullChoice,
     typer.Option(
         "--null",
-        help="Uncorrected p values: approximate (fold up to 2,000 analyses, fft beyond), or "
+        help="Uncorrected p values: approximate (fold up to 20,000 analyses, fft beyond), or "
         "montecarlo (from the iterations).",
     ),
 ]

@@ -20,7 +20,7 @@ from nimare_dask.space import Space
 from nimare_dask.statistic import Statistic, StudyValues, whole_numbers
 
 #: Analyses up to which the approximate null is folded in order, as NiMARE does it.
-FOLD_LIMIT = 2000
+FOLD_LIMIT = 20_000
 
 REFERENCES = ("turkeltaub2002", "eickhoff2012", "lancaster2007")
 
@@ -75,7 +75,7 @@ class ALE:
             See :func:`~nimare_dask.space.load_space`.
         null_method
             ``"approximate"``: from the histograms of all analyses, folded in order of ids up to
-            2,000 analyses and by ``"fft"`` beyond. ``"fold"`` and ``"fft"`` choose one of them.
+            20,000 analyses and by ``"fft"`` beyond. ``"fold"`` and ``"fft"`` choose one of them.
             ``"montecarlo"``: from `n_iters` iterations in which foci fall anywhere.
         n_iters, random_state, coverage, null
             Of the iterations of ``"montecarlo"``, see

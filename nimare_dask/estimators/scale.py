@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from nimare_dask import results
 from nimare_dask.activation import LocatedFoci
-from nimare_dask.errors import SchemaError, SettingsError
+from nimare_dask.errors import SettingsError
 from nimare_dask.estimators.ale import ale_statistic
 from nimare_dask.estimators.one_sample import maps_of_bins
-from nimare_dask.estimators.prepared import NullMethod, Prepared, check_kernel
+from nimare_dask.estimators.prepared import NullMethod, Prepared, check_kernel, source_of
 from nimare_dask.footprint import ALEKernel
 from nimare_dask.nulls.monte_carlo import monte_carlo_null
 from nimare_dask.provenance import digest_values, with_step
@@ -98,12 +98,8 @@ class SCALE:
                 self, corpus, space=space, n_iters=n_iters, random_state=random_state
             )
         prepared = Prepared(self, corpus, space)
+        prepared.refuse_other(self, space, source_of(null))
         sums = prepared.observed_sums(space)
-        if "null_reaching" not in null or not np.array_equal(null["observed_sum"].values, sums):
-            raise SchemaError(
-                "The null was made of other analyses or for another estimator; make it with "
-                "monte_carlo_null() from this SCALE and corpus."
-            )
         reaching = null["null_reaching"].values
         n = null.sizes["iteration"]
         # A number of iterations takes few values, so z is computed of those.

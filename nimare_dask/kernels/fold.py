@@ -30,8 +30,8 @@ def _combined(a, b, bins, inverse_step):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _stretches(bins, n_study_bins):  # type: ignore[no-untyped-def]
-    """For each bin of an analysis: where stretches begin whose result is a plus a constant.
+def _stretches(bins, used):  # type: ignore[no-untyped-def]
+    """For each bin that analyses use: where stretches begin whose result is a plus a constant.
 
     Returns
     -------
@@ -41,13 +41,13 @@ def _stretches(bins, n_study_bins):  # type: ignore[no-untyped-def]
         First a of each stretch, and what is added to it, (stretch,).
     """
     inverse_step = 1.0 / (bins[1] - bins[0])
-    n_bins = bins.shape[0]
+    n_bins, n_study_bins = bins.shape[0], used.shape[0]
     start = np.zeros(n_study_bins + 1, np.int64)
     capacity = 4 * n_study_bins + n_bins
     begin, offset = np.empty(capacity, np.int32), np.empty(capacity, np.int32)
     n = 0
     for b in range(n_study_bins):
-        a = 0
+        a = 0 if used[b] else n_bins
         while a < n_bins:
             if n == begin.shape[0]:
                 begin = np.concatenate((begin, np.empty_like(begin)))
@@ -146,6 +146,6 @@ def fold_histograms(
     histograms = np.ascontiguousarray(histograms, np.float64)
     bins = np.ascontiguousarray(bins, np.float64)
     weights: NDArray[np.float64] = _fold_all(
-        histograms, bins, *_stretches(bins, histograms.shape[1])
+        histograms, bins, *_stretches(bins, (histograms > 0).any(axis=0))
     )
     return weights

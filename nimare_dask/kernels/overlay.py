@@ -307,7 +307,7 @@ def sum_footprints(ijk, owner, footprint_of, footprints, union, place, out):  # 
         end = 0
         while end < here.shape[0]:
             first = end
-            end = _some_analyses(tasks, first, here.shape[0], footprints)
+            end = _some_analyses(tasks, first, here.shape[0], footprints, union)
             base = _lay(tasks, first, end, footprints, union, stride, own, total, base)
             for at in range(total.shape[0]):
                 together[at] += total[at]
@@ -316,12 +316,14 @@ def sum_footprints(ijk, owner, footprint_of, footprints, union, place, out):  # 
 
 
 @njit(nogil=True, cache=True)
-def _some_analyses(tasks, first, n_tasks, footprints):  # type: ignore[no-untyped-def]
+def _some_analyses(tasks, first, n_tasks, footprints, union):  # type: ignore[no-untyped-def]
     """The end of as many tasks from `first` on as surely fit the type of the footprints."""
     most = footprints.highest // max(1, footprints.largest)
     if n_tasks - first <= most:
         return n_tasks
     end = first + most
+    if not union:
+        return end
     while end > first + 1 and tasks[end, 0] == tasks[end - 1, 0]:  # analyses stay whole
         end -= 1
     while end < n_tasks and tasks[end, 0] == tasks[end - 1, 0]:  # one of more foci than that

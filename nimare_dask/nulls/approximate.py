@@ -21,6 +21,8 @@ ALE_STEP = 1e-5
 #: statistic is within 1e-6 of 1.
 _LOG_STEP = ALE_STEP / 2
 _LOG_END = 14.0
+#: Smaller tails are lost in the rounding of the transform.
+_LEAST_TAIL = 1e-11
 
 
 def ale_bins(maxima: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -62,8 +64,9 @@ def ale_fft(study: StudyValues, bins: NDArray[np.float64]) -> NDArray[np.float64
 
     Notes
     -----
-    The transform leaves an absolute error of about 1e-15 in every bin, so shares below that are
-    set to 0 and no p value is smaller.
+    The transform leaves an absolute error of about 1e-15 in every bin, so tails below 1e-11 are
+    not known and have that p. Above, p agrees with that of the fold within 1 % for 100 analyses and
+    more (2 % for 20); ``tests/nulls/test_approximate.py`` measures it.
     """
     log_values = -np.log1p(-study.values.astype(np.float64)) / _LOG_STEP
     low = np.floor(log_values).astype(np.int64)
@@ -78,11 +81,16 @@ def ale_fft(study: StudyValues, bins: NDArray[np.float64]) -> NDArray[np.float64
         np.add.at(law, low[some] + 1, share * above[some])
         laws.append(law)
     law = _convolve_all(laws, int(_LOG_END / _LOG_STEP))
-    statistic = -np.expm1(-_LOG_STEP * np.arange(len(law)))
-    nearest = np.floor(statistic / (bins[1] - bins[0]) + 0.5).astype(np.int64)
-    weights = np.zeros(len(bins))
-    np.add.at(weights, np.minimum(nearest, len(bins) - 1), law)
-    weights[weights < 1e-15] = 0.0
+    # Each step of the law is spread over its width, since edges of bins fall within steps.
+    ends = (np.arange(len(bins)) + 0.5) * (bins[1] - bins[0])
+    edges = -np.log1p(-np.minimum(ends, -np.expm1(-_LOG_END)))
+    below = np.append(0.0, np.cumsum(law))
+    reached = np.interp(np.minimum(edges / _LOG_STEP, len(law)) + 0.5, np.arange(len(below)), below)
+    reached[-1] = below[-1]
+    weights: NDArray[np.float64] = np.maximum(np.diff(reached, prepend=0.0), 0.0)
+    last = int(np.flatnonzero(np.cumsum(weights[::-1])[::-1] >= _LEAST_TAIL)[-1])
+    weights[last] = weights[last:].sum()
+    weights[last + 1 :] = 0.0
     return weights
 
 
