@@ -98,6 +98,11 @@ def _plain(value: Any) -> Any:
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)
 
 
+def plain(value: Any) -> Any:
+    """The same value as JSON has it: numbers of numpy, paths and tuples become plain ones."""
+    return json.loads(json.dumps(value, default=_plain))
+
+
 def with_step(
     dataset: xr.Dataset,
     name: str,

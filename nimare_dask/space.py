@@ -88,15 +88,22 @@ class Space:
         """
         from nilearn.datasets import load_mni152_gm_template
         from nilearn.image import resample_img
+        from nilearn.image.resampling import BoundingBoxError
 
-        probability = resample_img(
-            load_mni152_gm_template(resolution=2),
-            target_affine=self.affine,
-            target_shape=self.shape,
-            interpolation="continuous",
-            copy_header=True,
-            force_resample=True,
-        )
+        try:
+            probability = resample_img(
+                load_mni152_gm_template(resolution=2),
+                target_affine=self.affine,
+                target_shape=self.shape,
+                interpolation="continuous",
+                copy_header=True,
+                force_resample=True,
+            )
+        except BoundingBoxError as error:
+            raise SettingsError(
+                f"{self} does not overlap the MNI152 template, so its grey matter is not known; "
+                "use coverage='brain'."
+            ) from error
         grey: NDArray[np.bool_] = np.asarray(probability.dataobj) > 0.1
         return grey
 

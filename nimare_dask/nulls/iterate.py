@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -16,10 +17,10 @@ from nimare_dask._version import __version__
 from nimare_dask.errors import CorpusWarning, SourceFormatError
 from nimare_dask.nulls.relocation import Batch, Relocation
 from nimare_dask.parallel import checkpoints
-from nimare_dask.parallel.checkpoints import Checkpoint
+from nimare_dask.parallel.checkpoints import Checkpoint, inputs_digest
 from nimare_dask.parallel.execute import Report, n_workers
 from nimare_dask.parallel.iterations import map_iterations
-from nimare_dask.provenance import digest_values, with_step
+from nimare_dask.provenance import plain, with_step
 
 #: First iteration of each batch and the one after its last, by number.
 Spans = Mapping[int, tuple[int, int]]
@@ -57,21 +58,20 @@ def checkpoint_of(
 
 def _fingerprint(job: Relocation, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the bits of the iterations depend on, so that people can read what differs."""
-    inputs = job.to_dataset()
-    digests = [digest_values(inputs[name].values) for name in sorted(map(str, inputs.variables))]
-    return {
+    mark = {
         **facts["settings"],
         "random_state": job.random_state,
         "step": job.step,
         "coverage": facts["coverage"],
         "voxel_thresh": facts["voxel_thresh"],
         "stat_thresh": job.stat_thresh,
-        "tfce": None if job.enhancement is None else vars(job.enhancement),
+        "tfce": None if job.enhancement is None else plain(vars(job.enhancement)),
         "corpus": facts["facts"]["corpus_digests"][0],
         "mask": facts["space_digest"],
-        "inputs": digest_values(np.array(digests)),
+        "inputs": inputs_digest(job.to_dataset()),
         "version": __version__,
     }
+    return dict(plain(mark))
 
 
 def iterate(
@@ -141,7 +141,7 @@ class _Runner:
         def take(number: int, result: tuple[Batch, float]) -> None:
             done, seconds = result
             collected.add(self.spans[number][0], done)
-            if self.checkpoint is not None:
+            if self._is_stored(number) and self.checkpoint is not None:
                 parts = {"null_histogram": done.histogram}
                 if done.reaching is not None:
                     parts["null_reaching"] = done.reaching.astype(np.int64)
@@ -158,12 +158,19 @@ class _Runner:
         if self.report:
             self.report(self.n_done, self.n_iters)
 
+    def _is_stored(self, number: int) -> bool:
+        """Whether the store has just this batch; a run may end within one of a longer run's."""
+        return self.checkpoint is not None and self.checkpoint.span(number) == self.spans[number]
+
     def _read(self, numbers: list[int], collected: _Collected) -> list[int]:
         """Add what the store holds; give the batches that it does not."""
         if self.checkpoint is None:
             return numbers
         missing, n_torn = [], 0
         for number in numbers:
+            if not self._is_stored(number):
+                missing.append(number)
+                continue
             found = None
             try:
                 found = checkpoints.read_batch(self.checkpoint, number)
@@ -186,9 +193,17 @@ class _Runner:
             warnings.warn(
                 f"{n_torn:,} torn or corrupt batches of {self.checkpoint.path} are computed again.",
                 CorpusWarning,
-                stacklevel=5,
+                stacklevel=_outside(),
             )
         return missing
+
+
+def _outside() -> int:
+    """How many calls up the caller of this package is, for warnings."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back and frame.f_globals["__name__"].startswith("nimare_dask."):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def _run_batch(shared: tuple[Relocation, Spans], number: int) -> tuple[Batch, float]:
@@ -259,7 +274,7 @@ def _null_dataset(
     settings = {
         **facts["settings"],
         **told,
-        "tfce": None if job.enhancement is None else vars(job.enhancement),
+        "tfce": None if job.enhancement is None else plain(vars(job.enhancement)),
         "stop_after": facts["stop_after"],
         "connectivity": "faces",
     }

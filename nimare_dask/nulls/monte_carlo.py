@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from numbers import Integral, Real
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -20,6 +21,7 @@ from nimare_dask.nulls.relocation import STEPS, Batch, Enhancement, Relocation, 
 from nimare_dask.parallel import checkpoints
 from nimare_dask.parallel.execute import Report
 from nimare_dask.parallel.plan import Plan
+from nimare_dask.provenance import plain
 from nimare_dask.space import Space, load_space
 from nimare_dask.stats import empirical, pz
 
@@ -114,7 +116,7 @@ def monte_carlo_null(
     Besag J, Clifford P (1991), doi:10.1093/biomet/78.2.301.
     """
     space = load_space(space)
-    _check_settings(n_iters, voxel_thresh, coverage, batch, stop_after, tfce)
+    _check_settings(n_iters, voxel_thresh, coverage, batch, stop_after, tfce, random_state)
     prepared = Prepared(estimator, corpus, space)
     recorded = None if store is None else _recorded_seed(Path(store))
     if random_state is None:
@@ -134,18 +136,20 @@ def monte_carlo_null(
     if stop_after is not None:
         label = np.zeros(job.neighbours.size, np.int32)
         observed = np.array(job.measure(prepared.observed_sums(space), label))
-    facts = {
-        "estimator": type(estimator).__name__,
-        "coverage": coverage,
-        "voxel_thresh": voxel_thresh if job.stat_thresh is not None else None,
-        "stop_after": stop_after,
-        "observed_max": None if observed is None else observed.tolist(),
-        "space_digest": space.digest,
-        "settings": estimator.settings(),
-        "facts": prepared.facts(corpus, space),
-        "corpus_provenance": corpus.attrs.get("provenance", "[]"),
-    }
-    batch = batch or batch_size(job)
+    facts = plain(
+        {
+            "estimator": type(estimator).__name__,
+            "coverage": coverage,
+            "voxel_thresh": voxel_thresh if job.stat_thresh is not None else None,
+            "stop_after": stop_after,
+            "observed_max": None if observed is None else observed.tolist(),
+            "space_digest": space.digest,
+            "settings": estimator.settings(),
+            "facts": prepared.facts(corpus, space),
+            "corpus_provenance": corpus.attrs.get("provenance", "[]"),
+        }
+    )
+    n_iters, batch = int(n_iters), int(batch or batch_size(job))
     if store is None:
         return iterate(job, facts, n_iters=n_iters, batch=batch, report=report)
     checkpoint = checkpoint_of(Path(store), job, facts, n_iters=n_iters, batch=batch)
@@ -180,8 +184,9 @@ def extend_null(
         )
     job = from_dataset(null)
     if null.attrs.get("store"):
-        checkpoint = checkpoints.open_checkpoint(Path(null.attrs["store"]))
-        checkpoint = checkpoints.grow(checkpoint, n_iters)
+        checkpoint = checkpoint_of(
+            Path(null.attrs["store"]), job, facts, n_iters=n_iters, batch=null.attrs["batch"]
+        )
         return iterate(
             job,
             facts,
@@ -211,16 +216,18 @@ def open_null(path: str | Path) -> xr.Dataset:
     """
     checkpoint = checkpoints.open_checkpoint(Path(path))
     found = checkpoints.progress(checkpoint)
-    if found.n_done < checkpoint.n_iters:
+    facts = dict(checkpoint.facts["run"])
+    if found.n_done == checkpoint.n_iters:
+        facts["stop_after"] = None
+    elif facts["stop_after"] is None:
         raise SchemaError(
             f"{path} holds {found.n_done:,} of {checkpoint.n_iters:,} iterations; run the command "
             "or the script that made it again to compute the rest."
         )
-    with xr.open_zarr(checkpoint.path / "inputs", consolidated=False, chunks=None) as inputs:
-        job = from_dataset(inputs.load())
+    job = from_dataset(checkpoints.read_inputs(checkpoint))
     return iterate(
         job,
-        checkpoint.facts["run"],
+        facts,
         n_iters=checkpoint.n_iters,
         batch=checkpoint.batch,
         checkpoint=checkpoint,
@@ -245,7 +252,7 @@ def plan_null(
     threshold is computed too when there are no `maps`.
     """
     space = load_space(space)
-    _check_settings(n_iters, voxel_thresh, coverage, None, None, tfce)
+    _check_settings(n_iters, voxel_thresh, coverage, None, None, tfce, random_state)
     job = relocate(
         estimator,
         Prepared(estimator, corpus, space),
@@ -259,6 +266,12 @@ def plan_null(
     return plan_iterations(job, n_iters)
 
 
+def _is_whole(number: Any) -> bool:
+    if isinstance(number, bool) or not isinstance(number, Real):
+        return False
+    return isinstance(number, Integral) or float(number).is_integer()
+
+
 def _check_settings(
     n_iters: int,
     voxel_thresh: float | None,
@@ -266,10 +279,15 @@ def _check_settings(
     batch: int | None,
     stop_after: int | None,
     tfce: Enhancement | None,
+    random_state: int | None,
 ) -> None:
     for name, number in (("n_iters", n_iters), ("batch", batch), ("stop_after", stop_after)):
-        if number is not None and (int(number) != number or number < 1):
+        if number is not None and not (_is_whole(number) and number >= 1):
             raise SettingsError(f"{name} is {number!r}; expected a whole number of at least 1.")
+    if random_state is not None and not (_is_whole(random_state) and random_state >= 0):
+        raise SettingsError(
+            f"random_state is {random_state!r}; expected a whole number of at least 0, or None."
+        )
     if voxel_thresh is not None and not 0 < voxel_thresh < 1:
         raise SettingsError(f"voxel_thresh is {voxel_thresh!r}; expected a p value.")
     if coverage not in ("brain", "gm"):

@@ -18,6 +18,7 @@ from numpy.random import PCG64, SeedSequence
 from numpy.typing import NDArray
 
 from nimare_dask.kernels import overlay, tally
+from nimare_dask.provenance import plain
 from nimare_dask.statistic import Statistic
 
 #: What iterations are drawn for; each has a stream of random numbers of its own.
@@ -244,7 +245,7 @@ class Relocation:
             "random_state": self.random_state,
             "step": self.step,
             "stat_thresh": self.stat_thresh,
-            "enhancement": None if self.enhancement is None else vars(self.enhancement),
+            "enhancement": None if self.enhancement is None else plain(vars(self.enhancement)),
         }
         return xr.Dataset(variables, attrs={"relocation": json.dumps(settings)})
 

@@ -22,6 +22,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from nimare_dask.errors import SourceFormatError, StoreExistsError
 from nimare_dask.parallel.stores import group_attributes, whole_or_nothing
+from nimare_dask.provenance import digest_values
 from nimare_dask.schema import NULL_KIND, NULL_VERSION
 
 #: Columns of the log: iterations of the batch, when it was done, how long it took.
@@ -142,6 +143,55 @@ def open_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+def inputs_digest(inputs: xr.Dataset) -> str:
+    """SHA-256 of all that iterations are computed from."""
+    return digest_values(
+        np.array(
+            [digest_values(inputs[name].values) for name in sorted(map(str, inputs.variables))]
+        )
+    )
+
+
+def read_inputs(store: Checkpoint) -> xr.Dataset:
+    """What the iterations of a store are computed from.
+
+    Raises
+    ------
+    SourceFormatError
+        When it cannot be read, or is not what was written.
+    """
+    path = store.path / "inputs"
+    try:
+        with xr.open_zarr(path, consolidated=False, chunks=None) as opened:
+            inputs: xr.Dataset = opened.load()
+    except Exception as error:  # every codec has errors of its own
+        raise SourceFormatError(
+            f"The inputs of the null {store.path} cannot be read: {error}"
+        ) from error
+    if inputs_digest(inputs) != store.fingerprint["inputs"]:
+        raise SourceFormatError(
+            f"The inputs of the null {store.path} are not what was written. Run what made it again "
+            "with another store."
+        )
+    return inputs
+
+
+def _open(store: Checkpoint, mode: Any) -> Any:
+    """The zarr group with every array that it must have."""
+    try:
+        group: Any = zarr.open_group(store.path, mode=mode)
+        for name in ("null_max", "log", *store.parts):
+            group[name].shape  # noqa: B018
+    except (OSError, PermissionError):
+        raise
+    except Exception as error:
+        raise SourceFormatError(
+            f"The null {store.path} has lost an array ({type(error).__name__}: {error}); null_max, "
+            f"log, {', '.join(store.parts)} are needed. Delete it and run what made it again."
+        ) from error
+    return group
+
+
 def refuse_other(store: Checkpoint, fingerprint: Mapping[str, Any]) -> None:
     """Raise StoreExistsError when a store is of another run, naming what differs."""
     wanted = json.loads(json.dumps(dict(fingerprint)))
@@ -170,7 +220,7 @@ def grow(store: Checkpoint, n_iters: int) -> Checkpoint:
     """Make room for more iterations; those that are done stay."""
     if n_iters <= store.n_iters:
         return store
-    group = zarr.open_group(store.path, mode="r+")
+    group = _open(store, "r+")
     n_batches = -(-n_iters // store.batch)
     for name in ("null_max", "log", *store.parts):
         array: Any = group[name]
@@ -188,7 +238,7 @@ def write_batch(
     seconds: float,
 ) -> None:
     """Write one batch; its line in the log is written last."""
-    group: Any = zarr.open_group(store.path, mode="r+")
+    group = _open(store, "r+")
     start, stop = store.span(batch)
     for name, values in parts.items():
         group[name][batch] = values
@@ -244,7 +294,7 @@ def read_batch(
     SourceFormatError
         When a chunk of it is torn.
     """
-    group = group or zarr.open_group(store.path, mode="r")
+    group = group or _open(store, "r")
     start, stop = store.span(batch)
     try:
         log = group["log"][batch]
@@ -261,7 +311,7 @@ def read_batch(
 
 def progress(store: Checkpoint) -> Progress:
     """Read through a store to see what it holds."""
-    group = zarr.open_group(store.path, mode="r")
+    group = _open(store, "r")
     done, n_torn, n_done, logs = [], 0, 0, []
     for batch in range(store.n_batches):
         try:

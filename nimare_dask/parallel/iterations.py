@@ -69,7 +69,9 @@ def _on_threads(
             return
         result = run(shared, batch)
         with one_at_a_time:
-            take(batch, result)
+            # Whoever caught an error elsewhere may have removed what `take` writes to.
+            if not stopped.is_set():
+                take(batch, result)
 
     task = delayed(run_and_take, pure=False, traverse=False)
     try:
@@ -113,21 +115,21 @@ def _on_cluster(
     futures = as_completed()
 
     def submit() -> None:
-        batch = waiting.pop()
-        # A batch is the same each time, so a lost worker's batches are done again.
-        future = client.compute(task(everywhere, batch), retries=2)
-        batch_of[future] = batch
-        futures.add(future)
+        # Workers may come one after the other, so how many there are is asked each time.
+        while waiting and len(batch_of) < _AHEAD * n_workers():
+            batch = waiting.pop()
+            # A batch is the same each time, so a lost worker's batches are done again.
+            future = client.compute(task(everywhere, batch), retries=2)
+            batch_of[future] = batch
+            futures.add(future)
 
     try:
-        for _ in range(min(len(waiting), _AHEAD * n_workers())):
-            submit()
+        submit()
         for future in futures:
             batch = batch_of.pop(future)
             result = future.result()
             future.release()
-            if waiting:
-                submit()
+            submit()
             take(batch, result)
     finally:
         client.cancel(list(batch_of))
