@@ -139,4 +139,4 @@ class SCALE:
         """Voxel indices that foci fall on, (place, axis)."""
         far = np.iinfo(np.int16)
         ijk = mm_to_voxel(np.asarray(self.xyz), space.affine)
-        return ijk.clip(far.min, far.max).astype(np.int32)
+        return np.ascontiguousarray(ijk.clip(far.min, far.max), np.int32)

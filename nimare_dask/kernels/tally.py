@@ -18,7 +18,8 @@ _MOST_BUCKETS = 1 << 20
 class Steps(NamedTuple):
     """Ranges of whole numbers, with a table that leads from a number to about its range."""
 
-    edges: NDArray[np.int64]  # (bin): the first number of each bin, ascending; the first is 0
+    #: (bin + 1): the first number of each bin, ascending from 0, and one beyond all numbers
+    edges: NDArray[np.int64]
     start: NDArray[np.int32]  # (bucket): the bin of the first number of each bucket
     shift: int  # a bucket is all numbers that share what is left after shifting away these bits
 
@@ -32,13 +33,16 @@ def steps_at(edges: NDArray[np.integer]) -> Steps:
         shift += 1
     first = np.arange((int(first_of[-1]) >> shift) + 1, dtype=np.int64) << shift
     start = np.searchsorted(first_of, first, side="right") - 1
-    return Steps(edges=first_of, start=start.astype(np.int32), shift=shift)
+    padded = np.append(first_of, np.iinfo(np.int64).max)
+    return Steps(edges=padded, start=start.astype(np.int32), shift=shift)
 
 
 @njit(nogil=True, cache=True, inline="always")
 def _bin_of(value, steps):  # type: ignore[no-untyped-def]
     step = steps.start[min(value >> steps.shift, steps.start.shape[0] - 1)]
-    while step + 1 < steps.edges.shape[0] and steps.edges[step + 1] <= value:
+    # A bucket is mostly no wider than a bin: one step without a branch that is guessed wrong.
+    step += steps.edges[step + 1] <= value
+    while steps.edges[step + 1] <= value:
         step += 1
     return step
 
@@ -119,17 +123,21 @@ def largest_clusters(voxels, excess, neighbours, label):  # type: ignore[no-unty
     size, mass = np.zeros(n, np.int64), np.zeros(n)
     for node in range(n):
         place = neighbours.place[voxels[node]]
-        parent[node] = node
         label[place] = node + 1
-        for axis in range(3):
-            other = label[place - neighbours.back[axis]]
-            if other > 0:
-                one, two = _root(parent, node), _root(parent, other - 1)
+        before = label[place - 1]
+        parent[node] = before - 1 if before > 0 else node
+        for axis in range(2):
+            beside = place - neighbours.back[axis]
+            # Where the voxel before has such a neighbour too, the two are connected already.
+            if label[beside] > 0 and not (before > 0 and label[beside - 1] > 0):
+                one, two = _root(parent, node), _root(parent, label[beside] - 1)
                 parent[max(one, two)] = min(one, two)
     largest, heaviest = 0, 0.0
     for node in range(n):
         label[neighbours.place[voxels[node]]] = 0
-        root = _root(parent, node)
+        # Parents come first, so theirs are roots already.
+        root = parent[parent[node]]
+        parent[node] = root
         size[root] += 1
         mass[root] += excess[node]
     for node in range(n):

@@ -379,7 +379,7 @@ def _heights(weights: NDArray[np.float64], prepared: Prepared, step: float) -> N
 
 def _pool(space: Space, coverage: Coverage) -> NDArray[np.int32]:
     mask = space.mask if coverage == "brain" else space.mask & space.grey_matter
-    pool = np.argwhere(mask).astype(np.int32)
+    pool = np.ascontiguousarray(np.argwhere(mask), np.int32)
     if len(pool) == 0:
         raise SettingsError(f"No voxel of {space} is in grey matter; use coverage='brain'.")
     return pool

@@ -152,8 +152,7 @@ class Relocation:
         n, half = np.uint64(len(self.pool)), np.uint64(32)
         low = (raw & np.uint64(0xFFFFFFFF)) * n >> half
         places = ((raw >> half) * n + low) >> half  # the upper 64 bits of raw * n
-        drawn: NDArray[np.int32] = self.pool[places]
-        return drawn
+        return np.take(self.pool, places.astype(np.intp), axis=0)
 
     def run(self, start: int, stop: int) -> Batch:
         """Do iterations `start` to `stop`."""

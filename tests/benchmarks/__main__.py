@@ -77,7 +77,11 @@ def _parser() -> argparse.ArgumentParser:
     known = ",".join(JOBS)
     parser.add_argument("--jobs", type=_jobs, default=JOBS, help=f"some of {known} (all)")
     parser.add_argument("--quick", action="store_true", help="a small simulated corpus, no peer")
-    parser.add_argument("--peer", action="store_true", help="NiMARE beside simulated data too")
+    parser.add_argument(
+        "--peer",
+        action="store_true",
+        help="NiMARE beside simulated data too; on the 4 mm of --quick its Gaussian is another one",
+    )
     parser.add_argument("--no-peer", action="store_true", help="leave NiMARE out")
     parser.add_argument(
         "--extend-peer",

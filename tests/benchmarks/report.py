@@ -22,6 +22,8 @@ TIMES_FASTER = {"load": 6, "fit": 4, "topics": 25, "words": 150}
 OPEN_SECONDS = 0.5
 #: Resident memory that no process of ours may pass.
 PEAK_MB = 2000.0
+#: Largest difference of z from NiMARE's in the fit of two groups.
+Z_DIFFERENCE = 0.001
 
 _PACKAGES = ("nimare-dask", "nimare", "dask", "numba", "numpy", "scipy", "xarray", "zarr")
 
@@ -47,7 +49,7 @@ def rows(ours: dict[str, Any], peer: dict[str, Any], inputs: Inputs) -> list[Row
         if "fit" in peer:
             theirs = peer["fit"]
             same = all(run["n_selected"] == theirs["n_selected"] for run in ours["fit"].values())
-            table.append(z_difference("fit", ours["fit"], theirs, same=same))
+            table.append(z_difference("fit", ours["fit"], theirs, Z_DIFFERENCE, same=same))
     for job, kind in (("topics", "topic"), ("words", "word")):
         if job in ours:
             n = next(iter(ours[job].values()))["n_features"]

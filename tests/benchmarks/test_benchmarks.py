@@ -25,7 +25,7 @@ from tests.benchmarks.measure import n_cores, run_ours
 from tests.benchmarks.run import GROUP_JOBS, PEER_JOBS, measure_ours, measure_peer
 
 #: Jobs whose targets are held to in a test; the others take long, or need a machine of their own.
-TESTED = ("load", "fit", "topics", "words", "iteration", "approximate", "memory")
+TESTED = ("load", "fit", "topics", "words", "iteration", "memory")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,102 @@
+"""How much the jobs of one group of analyses do: at full size, or enough to be seen to work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tests.benchmarks.inputs import Inputs
+
+#: Which corpus: some of a group, all of the group, the whole database.
+Size = Literal["few", "many", "all"]
+#: Estimators that the peer has too.
+Kind = Literal["ale", "mkda", "kda"]
+KINDS: tuple[Kind, ...] = ("ale", "mkda", "kda")
+
+#: Subjects of every analysis, which give the Gaussian of ALE.
+SAMPLE_SIZE = 20
+#: Uncorrected p that voxels of a cluster are below.
+VOXEL_THRESH = 0.001
+#: Iterations on a cluster, and its cores, for which the time is computed.
+N_PLANNED, N_PLANNED_CORES = 10_000, 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Amounts:
+    """Numbers of iterations and repetitions.
+
+    Attributes
+    ----------
+    each, peer_each
+        Iterations of a measured run of ours, and single iterations that the peer's median is of.
+    runs
+        Measured runs of ours, of which the median counts.
+    fits, peer_fits
+        Measured fits of each size.
+    command, command_runs
+        Iterations of the whole command, and how often ours is run.
+    extended, extended_runs
+        Iterations that the peer's command is run with where it is extended to all, and how often.
+    scaling, scaling_runs
+        Iterations that workers share, and how often.
+    memory
+        Iterations between which memory is held to be the same.
+    whole
+        Single iterations of the whole database.
+    """
+
+    each: dict[Size, int]
+    peer_each: dict[Size, int]
+    runs: int
+    fits: dict[Size, int]
+    peer_fits: dict[Size, int]
+    command: int
+    command_runs: int
+    extended: tuple[int, int]
+    extended_runs: int
+    scaling: int
+    scaling_runs: int
+    memory: dict[Size, tuple[int, int]]
+    whole: int
+
+
+FULL = Amounts(
+    each={"few": 100, "many": 10},
+    peer_each={"few": 15, "many": 5},
+    runs=7,
+    fits={"few": 5, "many": 3, "all": 1},
+    peer_fits={"few": 3, "many": 1},
+    command=5000,
+    command_runs=3,
+    extended=(200, 600),
+    extended_runs=3,
+    scaling=400,
+    scaling_runs=3,
+    memory={"few": (1000, 10_000), "many": (100, 1000)},
+    whole=5,
+)
+
+QUICK = Amounts(
+    each={"few": 4, "many": 2},
+    peer_each={"few": 2, "many": 1},
+    runs=2,
+    fits={"few": 2, "many": 1, "all": 1},
+    peer_fits={"few": 1, "many": 1},
+    command=20,
+    command_runs=1,
+    extended=(4, 8),
+    extended_runs=1,
+    scaling=20,
+    scaling_runs=1,
+    memory={"few": (10, 40), "many": (4, 10)},
+    whole=2,
+)
+
+
+def amounts_of(inputs: Inputs) -> Amounts:
+    return QUICK if inputs.quick else FULL
+
+
+def corpus_of(inputs: Inputs, size: Size) -> str:
+    """The saved corpus of a size."""
+    return {"few": inputs.few, "many": inputs.many, "all": inputs.corpus}[size]
