@@ -142,7 +142,11 @@ class Relocation:
         return self.statistic.ranges(self.heights[np.isfinite(self.heights)])
 
     def draw(self, iteration: int) -> NDArray[np.int32]:
-        """Where foci fall in an iteration, (focus, axis).
+        """Where foci fall in an iteration, (focus, axis)."""
+        return np.take(self.pool, self.draw_places(iteration), axis=0)
+
+    def draw_places(self, iteration: int) -> NDArray[np.intp]:
+        """The place of the pool that each focus falls on in an iteration, (focus,).
 
         The stream of the generator is promised by numpy to stay as it is; what is made of it is
         written out here, so the same seed gives the same foci with any version.
@@ -152,7 +156,7 @@ class Relocation:
         n, half = np.uint64(len(self.pool)), np.uint64(32)
         low = (raw & np.uint64(0xFFFFFFFF)) * n >> half
         places = ((raw >> half) * n + low) >> half  # the upper 64 bits of raw * n
-        return np.take(self.pool, places.astype(np.intp), axis=0)
+        return places.astype(np.intp)
 
     def run(self, start: int, stop: int) -> Batch:
         """Do iterations `start` to `stop`."""

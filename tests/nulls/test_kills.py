@@ -16,13 +16,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import psutil
 import pytest
 import xarray as xr
 
 import nimare_dask as nd
-from nimare_dask.parallel import checkpoints
+from nimare_dask.parallel import checkpoints, iterations
 from tests.null_runs import (
     LONG_BATCH,
     LONG_ITERS,
@@ -117,6 +118,11 @@ def start_worker(address: str, *more: str, started: list[subprocess.Popen[Any]])
     return start_dask(*words, started=started)
 
 
+def nap(seconds: float, batch: int) -> int:
+    time.sleep(seconds)
+    return batch
+
+
 # (a) a worker
 
 
@@ -193,6 +199,36 @@ def test_kill__the_only_worker_and_a_new_one_comes(
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(reason="OSError: Timed out trying to connect, after 30 s", strict=True)
+def test_kill__scheduler_just_before_it_is_asked_for_its_workers(
+    tmp_path: Path, started: list[subprocess.Popen[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from distributed import Client
+
+    scheduler, address = start_scheduler(tmp_path, started)
+    start_worker(address, "--death-timeout", "20", started=started)
+    asked, n_workers = [], iterations.n_workers
+
+    def kill_and_ask() -> int:
+        asked.append(1)
+        if len(asked) == 4:
+            scheduler.kill()
+            scheduler.wait(timeout=30)
+        return n_workers()
+
+    monkeypatch.setattr(iterations, "n_workers", kill_and_ask)
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "3s"}),
+        Client(address, set_as_default=False) as client,
+        client.as_current(),
+        pytest.raises(nd.WorkerError, match="connection to the Dask scheduler was lost"),
+    ):
+        iterations.map_iterations(nap, 0.1, range(30), lambda batch, result: None)
+    assert len(asked) >= 4
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(reason="the driver waits for workers for ever", strict=True)
 def test_kill__the_only_worker_and_none_comes(
     tmp_path: Path, started: list[subprocess.Popen[Any]]
 ) -> None:

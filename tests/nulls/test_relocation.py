@@ -68,17 +68,8 @@ def test_draw__is_the_upper_half_of_a_product(n_places: int) -> None:
         assert drawn(few, 12) == wanted
         return
 
-    class Pool:
-        """Gives the number of a place instead of the place."""
-
-        def __len__(self) -> int:
-            return n_places
-
-        def __getitem__(self, number: NDArray[np.uint64]) -> NDArray[np.uint64]:
-            return number
-
-    object.__setattr__(few, "pool", Pool())
-    assert few.draw(12).tolist() == wanted
+    object.__setattr__(few, "pool", range(n_places))  # only its length is asked for
+    assert few.draw_places(12).tolist() == wanted
 
 
 def test_draw__is_uniform_over_the_pool() -> None:
