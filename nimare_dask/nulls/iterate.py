@@ -83,6 +83,7 @@ def iterate(
     checkpoint: Checkpoint | None = None,
     before: Batch | None = None,
     report: Report | None = None,
+    look_for_stop: bool = True,
 ) -> xr.Dataset:
     """Do the iterations that are missing, and put all of them together as a null."""
     if checkpoint is not None:
@@ -96,7 +97,7 @@ def iterate(
     if before is not None:
         collected.add(0, before)
     runner = _Runner(job, spans, checkpoint, report, n_iters)
-    if facts["stop_after"] is None:
+    if facts["stop_after"] is None or not look_for_stop:
         runner.run(list(spans), collected)
     else:
         _stop_early(runner, collected, facts)
@@ -191,7 +192,8 @@ class _Runner:
             self.n_done += len(maxima)
         if n_torn:
             warnings.warn(
-                f"{n_torn:,} torn or corrupt batches of {self.checkpoint.path} are computed again.",
+                f"Batches of {self.checkpoint.path} that are torn, and are computed again: "
+                f"{n_torn:,}.",
                 CorpusWarning,
                 stacklevel=_outside(),
             )
@@ -238,6 +240,26 @@ def _stop_early(runner: _Runner, collected: _Collected, facts: Mapping[str, Any]
             first,
             Batch(maxima=here.maxima[first:last], histogram=here.histogram, reaching=here.reaching),
         )
+
+
+def stopping_point(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> int | None:
+    """Iterations after which a run stopped early, from its store alone; None when it did not."""
+    if facts["stop_after"] is None:
+        return None
+    reached: Any = 0
+    for number in range(checkpoint.n_batches):
+        try:
+            found = checkpoints.read_batch(checkpoint, number)
+        except SourceFormatError:
+            return None
+        if found is None:
+            return None
+        counts = reached + np.cumsum(found[0] >= np.array(facts["observed_max"]), axis=0)
+        enough = np.flatnonzero((counts >= facts["stop_after"]).all(axis=1))
+        if enough.size:
+            return checkpoint.span(number)[0] + int(enough[0]) + 1
+        reached = counts[-1]
+    return None
 
 
 def _null_dataset(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from nimare_dask.errors import SchemaError, SettingsError
 from nimare_dask.estimators.prepared import OneSample, Prepared, source_of
 from nimare_dask.nulls.cost import batch_size, plan_iterations
-from nimare_dask.nulls.iterate import checkpoint_of, iterate
+from nimare_dask.nulls.iterate import checkpoint_of, iterate, stopping_point
 from nimare_dask.nulls.relocation import STEPS, Batch, Enhancement, Relocation, from_dataset
 from nimare_dask.parallel import checkpoints
 from nimare_dask.parallel.execute import Report
@@ -116,7 +116,7 @@ def monte_carlo_null(
     Besag J, Clifford P (1991), doi:10.1093/biomet/78.2.301.
     """
     space = load_space(space)
-    _check_settings(n_iters, voxel_thresh, coverage, batch, stop_after, tfce, random_state)
+    _check_settings(n_iters, voxel_thresh, coverage, batch, stop_after, tfce, random_state, purpose)
     prepared = Prepared(estimator, corpus, space)
     recorded = None if store is None else _recorded_seed(Path(store))
     if random_state is None:
@@ -174,6 +174,9 @@ def extend_null(
         Called with the number of iterations that are done and of all.
     """
     done = null.sizes["iteration"]
+    if not _is_whole(n_iters):
+        raise SettingsError(f"n_iters is {n_iters!r}; expected a whole number.")
+    n_iters = int(n_iters)
     if n_iters < done:
         raise SettingsError(f"n_iters is {n_iters:,}, and the null has {done:,} already.")
     facts = dict(null.attrs["run"])
@@ -216,21 +219,25 @@ def open_null(path: str | Path) -> xr.Dataset:
     """
     checkpoint = checkpoints.open_checkpoint(Path(path))
     found = checkpoints.progress(checkpoint)
-    facts = dict(checkpoint.facts["run"])
-    if found.n_done == checkpoint.n_iters:
+    facts, n_iters = dict(checkpoint.facts["run"]), checkpoint.n_iters
+    stop = stopping_point(checkpoint, facts)
+    if found.n_done == n_iters:
         facts["stop_after"] = None
-    elif facts["stop_after"] is None:
+    elif stop is not None:
+        n_iters = stop
+    else:
         raise SchemaError(
-            f"{path} holds {found.n_done:,} of {checkpoint.n_iters:,} iterations; run the command "
-            "or the script that made it again to compute the rest."
+            f"{path} holds {found.n_done:,} of {n_iters:,} iterations; run the command or the "
+            "script that made it again to compute the rest."
         )
     job = from_dataset(checkpoints.read_inputs(checkpoint))
     return iterate(
         job,
         facts,
-        n_iters=checkpoint.n_iters,
+        n_iters=n_iters,
         batch=checkpoint.batch,
         checkpoint=checkpoint,
+        look_for_stop=False,
     )
 
 
@@ -280,6 +287,7 @@ def _check_settings(
     stop_after: int | None,
     tfce: Enhancement | None,
     random_state: int | None,
+    purpose: str = "null",
 ) -> None:
     for name, number in (("n_iters", n_iters), ("batch", batch), ("stop_after", stop_after)):
         if number is not None and not (_is_whole(number) and number >= 1):
@@ -288,10 +296,15 @@ def _check_settings(
         raise SettingsError(
             f"random_state is {random_state!r}; expected a whole number of at least 0, or None."
         )
-    if voxel_thresh is not None and not 0 < voxel_thresh < 1:
+    number = isinstance(voxel_thresh, Real)
+    if voxel_thresh is not None and not (number and 0 < voxel_thresh < 1):
         raise SettingsError(f"voxel_thresh is {voxel_thresh!r}; expected a p value.")
+    if purpose not in STEPS:
+        raise SettingsError(f"purpose is {purpose!r}; expected 'null' or 'fit'.")
     if coverage not in ("brain", "gm"):
         raise SettingsError(f"coverage is {coverage!r}; expected 'brain' or 'gm'.")
+    if tfce is not None and not isinstance(tfce, Enhancement):
+        raise SettingsError(f"tfce is {tfce!r}; expected Enhancement(E=0.5, H=2, step=0.1).")
     if tfce is not None and not (tfce.E > 0 and tfce.H > 0 and tfce.step > 0):
         raise SettingsError(f"tfce is {tfce}; expected E, H and step above 0.")
 

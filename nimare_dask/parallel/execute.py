@@ -149,7 +149,13 @@ def n_workers() -> int:
     """Tasks that run at the same time: threads of the cluster, or of this machine."""
     client = active_client()
     if client is not None:
-        return max(1, sum(map(int, client.nthreads().values())))
+        try:
+            return max(1, sum(map(int, client.nthreads().values())))
+        except OSError as error:
+            raise WorkerError(
+                "The connection to the Dask scheduler was lost; start a cluster again and run this "
+                f"again ({type(error).__name__})."
+            ) from error
     if dask.config.get("scheduler", None) in _SYNCHRONOUS:
         return 1
     from dask.system import CPU_COUNT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ import dask.config
 from dask.base import compute
 from dask.delayed import delayed
 
+from nimare_dask.errors import WorkerError
 from nimare_dask.parallel.execute import PROCESSES, active_client, cluster_errors, n_workers
 from nimare_dask.parallel.shapes import share
 
@@ -17,6 +19,10 @@ Result = TypeVar("Result")
 
 #: Batches that are on their way for each worker: one at work, one waiting, so none is idle.
 _AHEAD = 2
+
+#: How long a cluster may be without any worker; `nimare-dask.no-worker-timeout` in Dask's
+#: configuration sets another number of seconds.
+NO_WORKER_SECONDS = 600.0
 
 
 def map_iterations(
@@ -106,30 +112,49 @@ def _on_cluster(
     batches: Sequence[int],
     take: Callable[[int, Result], None],
 ) -> None:
-    from distributed import as_completed
-
     (everywhere,) = client.persist([share(shared)])
     task = delayed(run, pure=False, traverse=False)
     waiting = list(batches)[::-1]
     batch_of: dict[Any, int] = {}
-    futures = as_completed()
 
     def submit() -> None:
         # Workers may come one after the other, so how many there are is asked each time.
         while waiting and len(batch_of) < _AHEAD * n_workers():
             batch = waiting.pop()
             # A batch is the same each time, so a lost worker's batches are done again.
-            future = client.compute(task(everywhere, batch), retries=2)
-            batch_of[future] = batch
-            futures.add(future)
+            batch_of[client.compute(task(everywhere, batch), retries=2)] = batch
 
     try:
         submit()
-        for future in futures:
-            batch = batch_of.pop(future)
-            result = future.result()
-            future.release()
-            submit()
-            take(batch, result)
+        while batch_of:
+            for future in _some_done(client, list(batch_of)):
+                batch = batch_of.pop(future)
+                result = future.result()
+                future.release()
+                submit()
+                take(batch, result)
     finally:
         client.cancel(list(batch_of))
+
+
+def _some_done(client: Any, futures: list[Any]) -> list[Any]:
+    """Wait until a batch is done, as long as there are workers or some may still come."""
+    from distributed import wait
+
+    patience = float(dask.config.get("nimare-dask.no-worker-timeout", NO_WORKER_SECONDS))
+    without_since: float | None = None
+    while True:
+        try:
+            return list(
+                wait(futures, timeout=min(5.0, patience), return_when="FIRST_COMPLETED").done
+            )
+        except TimeoutError:
+            if client.nthreads():
+                without_since = None
+                continue
+        without_since = without_since or time.monotonic()
+        if time.monotonic() - without_since > patience:
+            raise WorkerError(
+                f"The Dask cluster has had no worker for {patience:.0f} s; start some and run this "
+                "again (a store keeps what was done)."
+            )

@@ -67,7 +67,6 @@ def test_extend__to_fewer_is_refused() -> None:
         nd.extend_null(run("mkda", 13), 12)
 
 
-@pytest.mark.xfail(reason="extend_null does not check n_iters", strict=True)
 def test_extend__n_iters_is_checked() -> None:
     null = run("mkda", 13)
     assert_same_null(nd.extend_null(null, 40.0), run("mkda", 40))  # type: ignore[arg-type]
@@ -181,7 +180,6 @@ def test_stop_after__its_store_can_be_opened(tmp_path: Path) -> None:
     assert_same_null(nd.open_null(tmp_path / "null"), stopped)
 
 
-@pytest.mark.xfail(reason="open_null goes on with the run", strict=True)
 def test_stop_after__interrupted_cannot_be_opened(tmp_path: Path) -> None:
     def stop(done: int, total: int) -> None:
         if done >= 4:

@@ -199,7 +199,6 @@ def test_kill__the_only_worker_and_a_new_one_comes(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="OSError: Timed out trying to connect, after 30 s", strict=True)
 def test_kill__scheduler_just_before_it_is_asked_for_its_workers(
     tmp_path: Path, started: list[subprocess.Popen[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,17 +227,17 @@ def test_kill__scheduler_just_before_it_is_asked_for_its_workers(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(reason="the driver waits for workers for ever", strict=True)
 def test_kill__the_only_worker_and_none_comes(
-    tmp_path: Path, started: list[subprocess.Popen[Any]]
+    tmp_path: Path, started: list[subprocess.Popen[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("DASK_NIMARE_DASK__NO_WORKER_TIMEOUT", "3")
     _, address = start_scheduler(tmp_path, started)
     worker = start_worker(address, "--no-nanny", started=started)
     run = start_long_run(tmp_path / "null", address)
     started.append(run)
     wait_until(run, 4 * LONG_BATCH)
     worker.kill()
-    _, errors = run.communicate(timeout=12)
+    _, errors = run.communicate(timeout=HANGS)
     assert run.returncode == 3 and "WorkerError: " in errors
 
 

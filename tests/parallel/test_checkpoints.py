@@ -191,7 +191,7 @@ def test_torn__chunk_is_noticed_said_and_done_again(
         warnings.simplefilter("always")
         null = run("scale", N, store=store, report=lambda done, total: said.append(done))
     messages = [str(one.message) for one in warned if one.category is CorpusWarning]
-    assert messages == [f"1 torn or corrupt batches of {store} are computed again."] * torn
+    assert messages == [f"Batches of {store} that are torn, and are computed again: 1."] * torn
     assert said[0] == rest, "the other batches are not done again"
     assert_same_null(null, expected)
     assert_same_null(nd.open_null(store), expected)
@@ -215,14 +215,14 @@ def test_torn__everything_at_once(store: Path, expected: xr.Dataset) -> None:
         for path in (store / array / "c").rglob("0"):
             if path.is_file():
                 make_empty(path)
-    with pytest.warns(CorpusWarning, match="3 torn or corrupt batches"):
+    with pytest.warns(CorpusWarning, match="computed again: 3"):
         assert_same_null(run("scale", N, store=store), expected)
 
 
 def test_torn__while_it_grows(store: Path) -> None:
     truncate(store / "null_max" / "c" / "2" / "0")  # the short batch, which is done again anyway
     flip(0.5)(store / "null_histogram" / "c" / "0" / "0")
-    with pytest.warns(CorpusWarning, match="1 torn or corrupt batches"):
+    with pytest.warns(CorpusWarning, match="computed again: 1"):
         assert_same_null(run("scale", 40, store=store), run("scale", 40))
 
 
