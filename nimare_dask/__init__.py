@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from nimare_dask import corpus
     from nimare_dask.activation import activation_maps, foci_pool
     from nimare_dask.corpus import open_corpus, save_corpus
-    from nimare_dask.correct import correct_bonferroni, correct_fdr, correct_fwe
+    from nimare_dask.correct import correct_bonferroni, correct_fdr
     from nimare_dask.errors import (
         CorpusWarning,
         DownloadError,
@@ -39,16 +39,24 @@ if TYPE_CHECKING:
         WorkerError,
     )
     from nimare_dask.estimators.ale import ALE
+    from nimare_dask.estimators.ale_subtraction import ALESubtraction
     from nimare_dask.estimators.kda import KDA
     from nimare_dask.estimators.mkda_chi2 import MKDAChi2
     from nimare_dask.estimators.mkda_density import MKDADensity, StudyWeights
     from nimare_dask.estimators.scale import SCALE
     from nimare_dask.footprint import ALEKernel, KDAKernel, MKDAKernel
+    from nimare_dask.fwe import correct_fwe
     from nimare_dask.io.neurosynth import read_neurosynth
     from nimare_dask.io.nifti import get_map, to_nifti
     from nimare_dask.io.results import open_result, save_result
-    from nimare_dask.nulls.monte_carlo import extend_null, monte_carlo_null, open_null
+    from nimare_dask.nulls.label_permutation import (
+        feature_null,
+        label_permutation_null,
+        random_foci_null,
+    )
+    from nimare_dask.nulls.monte_carlo import monte_carlo_null
     from nimare_dask.nulls.relocation import Enhancement
+    from nimare_dask.nulls.stored import extend_null, open_null
     from nimare_dask.selection import has_label, select
     from nimare_dask.simulate import simulate_corpus
     from nimare_dask.space import Space, load_space
@@ -57,6 +65,7 @@ if TYPE_CHECKING:
 _HOME = {
     "ALE": "estimators.ale",
     "ALEKernel": "footprint",
+    "ALESubtraction": "estimators.ale_subtraction",
     "CorpusWarning": "errors",
     "DownloadError": "errors",
     "Enhancement": "nulls.relocation",
@@ -79,16 +88,19 @@ _HOME = {
     "activation_maps": "activation",
     "correct_bonferroni": "correct",
     "correct_fdr": "correct",
-    "correct_fwe": "correct",
-    "extend_null": "nulls.monte_carlo",
+    "correct_fwe": "fwe",
+    "extend_null": "nulls.stored",
+    "feature_null": "nulls.label_permutation",
     "foci_pool": "activation",
     "get_map": "io.nifti",
     "has_label": "selection",
+    "label_permutation_null": "nulls.label_permutation",
     "load_space": "space",
     "monte_carlo_null": "nulls.monte_carlo",
     "open_corpus": "corpus",
-    "open_null": "nulls.monte_carlo",
+    "open_null": "nulls.stored",
     "open_result": "io.results",
+    "random_foci_null": "nulls.label_permutation",
     "read_neurosynth": "io.neurosynth",
     "save_corpus": "corpus",
     "save_result": "io.results",
@@ -100,6 +112,7 @@ _HOME = {
 __all__ = [
     "ALE",
     "ALEKernel",
+    "ALESubtraction",
     "CorpusWarning",
     "DownloadError",
     "Enhancement",
@@ -126,14 +139,17 @@ __all__ = [
     "correct_fdr",
     "correct_fwe",
     "extend_null",
+    "feature_null",
     "foci_pool",
     "get_map",
     "has_label",
+    "label_permutation_null",
     "load_space",
     "monte_carlo_null",
     "open_corpus",
     "open_null",
     "open_result",
+    "random_foci_null",
     "read_neurosynth",
     "save_corpus",
     "save_result",

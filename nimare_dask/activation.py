@@ -7,7 +7,7 @@ gives it as a lazy array to people who want to see it.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Literal
 
@@ -57,6 +57,14 @@ class LocatedFoci:
     def owner(self) -> NDArray[np.int32]:
         """Analysis of each focus, (focus,)."""
         return np.repeat(np.arange(self.n_analyses, dtype=np.int32), self.n_foci)
+
+    def take(self, order: NDArray[np.intp]) -> LocatedFoci:
+        """The same analyses in another order, (analysis,)."""
+        first = np.append(0, np.cumsum(self.n_foci))[order]
+        n_foci = self.n_foci[order]
+        start = np.append(0, np.cumsum(n_foci))[:-1]
+        places = np.arange(int(n_foci.sum())) + np.repeat(first - start, n_foci)
+        return replace(self, ijk=self.ijk[places], n_foci=n_foci)
 
     def report(self) -> dict[str, Any]:
         """The counts, for provenance and for people."""

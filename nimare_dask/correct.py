@@ -1,4 +1,4 @@
-"""Corrections for testing every voxel."""
+"""Corrections for testing every voxel, from p values alone."""
 
 from __future__ import annotations
 
@@ -10,14 +10,11 @@ from numpy.typing import NDArray
 
 from nimare_dask import results
 from nimare_dask.errors import SchemaError, SettingsError
-from nimare_dask.estimators.prepared import refuse_difference, source_of
 from nimare_dask.kernels.levels import look_up
-from nimare_dask.nulls.observed import observed_measures
-from nimare_dask.nulls.relocation import from_dataset
 from nimare_dask.parallel.shapes import apply_to_whole_maps
 from nimare_dask.provenance import steps, with_step
 from nimare_dask.schema import describe
-from nimare_dask.stats import chi2, empirical, pz
+from nimare_dask.stats import chi2, pz
 from nimare_dask.stats.chi2 import is_degenerate
 from nimare_dask.stats.multiple import FdrMethod, fdr_of_levels
 
@@ -210,91 +207,3 @@ def _bonferroni_block(
         return np.asarray(pz.nlogp_to_z(corrected, "two") * np.sign(z), np.float32)
     turn = pz.nlogp_to_p if output == "p" else pz.nlogp_to_logp
     return turn(corrected).astype(np.float32)
-
-
-def correct_fwe(
-    maps: xr.Dataset, null: xr.Dataset, *, tail: Literal["empirical", "pareto"] = "empirical"
-) -> xr.Dataset:
-    """Control the family-wise error rate by the maxima of null iterations.
-
-    Parameters
-    ----------
-    maps
-        What ``fit`` of ALE, MKDADensity, KDA or SCALE gave.
-    null
-        What :func:`~nimare_dask.nulls.monte_carlo.monte_carlo_null` gave for the same estimator and
-        corpus.
-    tail
-        ``"empirical"``: p is the share of maxima that are at least as large, and at least one of
-        them. ``"pareto"``: where fewer than ten are, p comes from a generalised Pareto law fitted
-        to the largest tenth, so that it can be below 1 / n_iters; see
-        :func:`nimare_dask.stats.empirical.p_of_maxima_with_tail` for its error.
-
-    Returns
-    -------
-    maps
-        With ``p_fwe``, ``z_fwe`` and ``logp_fwe`` (inference, voxel), float32: by the statistic of
-        the voxel (``voxel``), by the ``size`` and the ``mass`` of its cluster, and by ``tfce``
-        where the null has it. Clusters are connected by faces and made of voxels strictly above
-        the threshold of the null; voxels in none have p = 1. z is one-sided, at least 0.
-
-    Raises
-    ------
-    SchemaError
-        When maps and null are not of the same analyses, estimator and space.
-    SettingsError
-        For a tail that is not known.
-
-    References
-    ----------
-    Eickhoff SB et al. (2012), doi:10.1016/j.neuroimage.2011.09.017.
-    Eickhoff SB et al. (2016), doi:10.1016/j.neuroimage.2016.04.072.
-    """
-    if tail not in ("empirical", "pareto"):
-        raise SettingsError(f"tail is {tail!r}; expected 'empirical' or 'pareto'.")
-    results.check(maps)
-    _refuse_other_null(maps, null)
-    job = from_dataset(null)
-    names = [str(name) for name in null["inference"].values]
-    observed = observed_measures(job, maps)
-    look_up_p = empirical.p_of_maxima if tail == "empirical" else empirical.p_of_maxima_with_tail
-    p = np.ones((len(names), maps.sizes["voxel"]))
-    for row, name in enumerate(names):
-        values = observed[name]
-        inside = values > 0
-        p[row, inside] = look_up_p(values[inside], null["null_max"].values[:, row])
-    nlogp = pz.p_to_nlogp(p)
-    outputs = {
-        "p": pz.nlogp_to_p(nlogp),
-        "z": pz.nlogp_to_z(nlogp, "one"),
-        "logp": pz.nlogp_to_logp(nlogp),
-    }
-    corrected = {
-        f"{output}_fwe": (("inference", "voxel"), values.astype(np.float32))
-        for output, values in outputs.items()
-    }
-    result = maps.assign(corrected).assign_coords(inference=null["inference"])
-    run = steps(null)[-1]
-    return with_step(
-        describe(result),
-        "correct_fwe",
-        settings={"tail": tail, **run["settings"]},
-        makes=list(corrected),
-        references=["eickhoff2012", "eickhoff2016"],
-    )
-
-
-def _refuse_other_null(maps: xr.Dataset, null: xr.Dataset) -> None:
-    """Raise SchemaError unless a null is of these maps."""
-    if "null_max" not in null:
-        raise SchemaError(
-            "null has no null_max (iteration, inference); make it with monte_carlo_null()."
-        )
-    if "stat" not in maps:
-        raise SchemaError(
-            "The result has no map stat of one group of analyses; give what fit() of ALE, "
-            "MKDADensity, KDA or SCALE returned."
-        )
-    of_null = source_of(null)
-    shared = {name: of_null[name] for name in ("corpus", "mask", *null.attrs["run"]["settings"])}
-    refuse_difference(shared, source_of(maps))

@@ -27,6 +27,9 @@ REFERENCES = {
     "turkeltaub2002": "Turkeltaub PE, Eden GF, Jones KM, Zeffiro TA (2002). Meta-analysis of the "
     "functional neuroanatomy of single-word reading: method and validation. NeuroImage "
     "16(3):765-780. doi:10.1006/nimg.2002.1131",
+    "laird2005": "Laird AR, et al. (2005). ALE meta-analysis: controlling the false discovery rate "
+    "and performing statistical contrasts. Human Brain Mapping 25(1):155-164. "
+    "doi:10.1002/hbm.20136",
     "eickhoff2012": "Eickhoff SB, Bzdok D, Laird AR, Kurth F, Fox PT (2012). Activation likelihood "
     "estimation meta-analysis revisited. NeuroImage 59(3):2349-2361. "
     "doi:10.1016/j.neuroimage.2011.09.017",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,14 @@ _INFERENCES = {
     "size": "_desc-size_level-cluster",
     "mass": "_desc-mass_level-cluster",
     "tfce": "_desc-tfce_level-voxel",
+}
+
+#: The same where a map has a description.
+_EFFECT_INFERENCES = {
+    "voxel": "_level-voxel",
+    "size": "Size_level-cluster",
+    "mass": "Mass_level-cluster",
+    "tfce": "Tfce_level-voxel",
 }
 _VOXEL = ("voxel_i", "voxel_j", "voxel_k")
 _MADE_BY = "an estimator's fit() or open_result()"
@@ -94,15 +103,27 @@ def map_keys(maps: xr.Dataset) -> Iterator[MapKey]:
             continue
         named = [dim for dim in array.dims if dim in _NAMED]
         if not named:
-            yield MapKey(_map_name(variable, None), variable, {})
-        for label in maps[named[0]].values.tolist() if named else []:
-            yield MapKey(_map_name(variable, label), variable, {str(named[0]): label})
+            yield MapKey(_map_name(variable), variable, {})
+        tested = array.attrs.get("tested")
+        for labels in product(*(maps[dim].values.tolist() for dim in named)) if named else []:
+            key = dict(zip(map(str, named), labels, strict=True))
+            if tested is None or key.get("effect") in tested:
+                yield MapKey(_map_name(variable, **key), variable, key)
 
 
-def _map_name(variable: str, label: str | None) -> str:
-    if variable.endswith("_fwe") and label in _INFERENCES:
-        kind = variable.removesuffix("_fwe")
-        return f"{kind}{_INFERENCES[label]}_corr-FWE_method-montecarlo"
+def _map_name(
+    variable: str,
+    *,
+    effect: str | None = None,
+    probability: str | None = None,
+    inference: str | None = None,
+) -> str:
+    label = effect or probability
+    if inference is not None:
+        kind, what = variable.removesuffix("_fwe"), _INFERENCES[inference]
+        if label is not None:
+            what = f"_desc-{label}{_EFFECT_INFERENCES[inference]}"
+        return f"{kind}{what}_corr-FWE_method-montecarlo"
     described, plain = "", ""
     for ours, theirs in _SUFFIXES.items():
         if variable.endswith(ours):

@@ -121,6 +121,13 @@ VARIABLES: dict[str, Variable] = {
     "null_reaching": Variable(
         ("voxel",), "integer", "iteration", "null iterations at least as high as the observed map"
     ),
+    "null_up": Variable(
+        ("voxel",), "integer", "iteration", "null iterations at least as high as the observed map"
+    ),
+    "null_low": Variable(
+        ("voxel",), "integer", "iteration", "null iterations at most as high as the observed map"
+    ),
+    "size": Variable(("size",), "integer", "analysis", "analyses that have the label"),
     "effect": Variable(("effect",), "text", "", "which chi-square"),
     "probability": Variable(("probability",), "text", "", "of what, A activation, F the feature"),
     "n_active": Variable(

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import nibabel as nib
 
 Reference = Literal["MNI", "TAL"]
+#: Where foci fall under a null: the mask, or grey matter of it.
+Coverage = Literal["brain", "gm"]
 
 #: Best-fit transform from MNI to Talairach coordinates, homogeneous, for column vectors in mm.
 #: Lancaster JL et al. (2007), Human Brain Mapping 28(11):1194-1205, doi:10.1002/hbm.20345.
@@ -79,6 +81,17 @@ class Space:
     def n_voxels(self) -> int:
         """Number of voxels inside the mask."""
         return len(self.voxel_ijk)
+
+    def pool(self, coverage: Coverage) -> NDArray[np.int32]:
+        """Voxel indices that foci fall on under a null, (place, axis).
+
+        ``"brain"`` is the mask, ``"gm"`` those of its voxels that are in :attr:`grey_matter`.
+        """
+        mask = self.mask if coverage == "brain" else self.mask & self.grey_matter
+        pool = np.ascontiguousarray(np.argwhere(mask), np.int32)
+        if len(pool) == 0:
+            raise SettingsError(f"No voxel of {self} is in grey matter; use coverage='brain'.")
+        return pool
 
     @cached_property
     def grey_matter(self) -> NDArray[np.bool_]:

@@ -8,11 +8,13 @@ statistic.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import xarray as xr
 from numpy.typing import NDArray
 
 from nimare_dask.kernels import overlay, tally
@@ -121,6 +123,47 @@ class Statistic:
         """The statistic that sums stand for, of their shape."""
         scaled = sums.astype(np.float64) / self.scale
         return (-np.expm1(-scaled) if self.probability else scaled).astype(np.float32)
+
+    def to_variables(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Variables and settings from which :meth:`from_variables` makes it again."""
+        footprints = self.footprints
+        variables = {
+            "footprint_value": ("lane", footprints.values),
+            "footprint_plane": (("plane", "plane_part"), footprints.plane),
+            "footprint_first_plane": ("footprint", footprints.first_plane),
+            "footprint_reach": (("footprint", "axis"), footprints.reach),
+            "analysis_footprint": ("analysis", self.footprint_of),
+            "bin_center": ("bin", self.bins),
+        }
+        settings = {
+            "union": self.union,
+            "scale": self.scale,
+            "wide": self.wide,
+            "probability": self.probability,
+            "largest": footprints.largest,
+        }
+        return variables, settings
+
+    @staticmethod
+    def from_variables(dataset: xr.Dataset, settings: Mapping[str, Any]) -> Statistic:
+        """Make a statistic again from what :meth:`to_variables` gave."""
+        values = {str(name): dataset[name].values for name in dataset.variables}
+        return Statistic(
+            footprints=overlay.Footprints(
+                values=values["footprint_value"],
+                plane=values["footprint_plane"],
+                first_plane=values["footprint_first_plane"],
+                reach=values["footprint_reach"],
+                largest=settings["largest"],
+                highest=int(np.iinfo(values["footprint_value"].dtype).max),
+            ),
+            footprint_of=values["analysis_footprint"],
+            union=settings["union"],
+            scale=settings["scale"],
+            wide=settings["wide"],
+            probability=settings["probability"],
+            bins=values["bin_center"],
+        )
 
     @cached_property
     def steps(self) -> tally.Steps:

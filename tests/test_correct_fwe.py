@@ -14,7 +14,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from scipy import ndimage
 
 from nimare_dask import results
-from nimare_dask.correct import correct_fwe
 from nimare_dask.errors import SchemaError, SettingsError
 from nimare_dask.estimators.ale import ALE
 from nimare_dask.estimators.kda import KDA
@@ -22,6 +21,7 @@ from nimare_dask.estimators.mkda_chi2 import MKDAChi2
 from nimare_dask.estimators.mkda_density import MKDADensity
 from nimare_dask.estimators.scale import SCALE
 from nimare_dask.footprint import ALEKernel, KDAKernel, MKDAKernel
+from nimare_dask.fwe import correct_fwe
 from nimare_dask.nulls.monte_carlo import monte_carlo_null
 from nimare_dask.nulls.observed import observed_measures
 from nimare_dask.nulls.relocation import Enhancement, from_dataset
@@ -66,8 +66,8 @@ def test_correct_fwe__hand_computed() -> None:
     maps = estimator.fit(corpus, space=space)
     assert_array_equal(maps["stat"], [0, 1, 2, 2, 1, 0, 0, 0, 1, 1, 1, 0])
     null = monte_carlo_null(estimator, corpus, space=space, n_iters=2, random_state=0)
-    told = json.loads(null.attrs["relocation"]) | {"stat_thresh": 0.5}
-    null = null.assign_attrs(relocation=json.dumps(told))
+    told = json.loads(null.attrs["job_settings"]) | {"stat_thresh": 0.5}
+    null = null.assign_attrs(job_settings=json.dumps(told))
     # Clusters of 4 voxels and mass 4, and of 3 voxels and mass 1.5.
     null = with_maxima(null, [[1, 0, 0], [3, 5, 9], [1, 3, 1.5], [2, 4, 2]])
     found = correct_fwe(maps, null)
@@ -269,7 +269,7 @@ def test_correct_fwe__what_is_no_null_and_what_is_no_map() -> None:
         correct_fwe(maps, maps)
     other = make_corpus([[[0.0, 0, 0]]], prefix="other")
     chi2 = MKDAChi2().fit(corpus, other, space=SPACE)
-    with pytest.raises(SchemaError, match="no map stat of one group"):
+    with pytest.raises(SchemaError, match=r"null is one of MKDADensity, and the result has no map stat of that"):
         correct_fwe(chi2, null)
     with pytest.raises(SchemaError, match="no map stat of one group"):
         correct_fwe(maps[["z", "p"]], null)

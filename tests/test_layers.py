@@ -33,7 +33,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "simulate",
         }
     ),
-    frozenset({"estimators", "nulls", "correct", "decode", "annotate", "diagnostics"}),
+    frozenset({"estimators", "nulls", "correct", "fwe", "decode", "annotate", "diagnostics"}),
     frozenset({"io", "report"}),
     frozenset(
         {""}

@@ -86,7 +86,8 @@ def _null_settings(job: Job) -> dict[str, Any]:
 def _compute(estimator: OneSample, corpus: xr.Dataset, space: Space, job: Job) -> xr.Dataset:
     """Fit and correct."""
     from nimare_dask.cli.console import progress, say
-    from nimare_dask.correct import correct_bonferroni, correct_fdr, correct_fwe
+    from nimare_dask.correct import correct_bonferroni, correct_fdr
+    from nimare_dask.fwe import correct_fwe
     from nimare_dask.nulls.monte_carlo import monte_carlo_null
 
     fit: Any = estimator.fit  # type: ignore[attr-defined]

@@ -15,8 +15,7 @@ from nimare_dask.estimators.prepared import NullMethod, check_kernel
 from nimare_dask.footprint import ALEKernel
 from nimare_dask.kernels.overlay import pack_footprints
 from nimare_dask.nulls import approximate
-from nimare_dask.nulls.monte_carlo import Coverage
-from nimare_dask.space import Space
+from nimare_dask.space import Coverage, Space
 from nimare_dask.statistic import Statistic, StudyValues, whole_numbers
 
 #: Analyses up to which the approximate null is folded in order, as NiMARE does it.
@@ -127,6 +126,13 @@ def ale_statistic(
 ) -> Statistic:
     """The statistic of ALE and of SCALE."""
     dense, footprint_of = kernel.footprints(corpus, space)
+    return union_statistic(dense, footprint_of, approximate.ale_bins(study.maxima()))
+
+
+def union_statistic(
+    dense: list[NDArray[np.float64]], footprint_of: NDArray[np.int32], bins: NDArray[np.float64]
+) -> Statistic:
+    """The probability that any analysis is active, from footprints of activation."""
     whole, scale, wide = whole_numbers([-np.log1p(-footprint) for footprint in dense], footprint_of)
     return Statistic(
         footprints=pack_footprints(whole),
@@ -135,5 +141,5 @@ def ale_statistic(
         scale=scale,
         wide=wide,
         probability=True,
-        bins=approximate.ale_bins(study.maxima()),
+        bins=bins,
     )

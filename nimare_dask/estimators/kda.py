@@ -15,8 +15,7 @@ from nimare_dask.estimators.prepared import NullMethod, check_kernel
 from nimare_dask.footprint import KDAKernel
 from nimare_dask.kernels.overlay import pack_footprints
 from nimare_dask.nulls import approximate
-from nimare_dask.nulls.monte_carlo import Coverage
-from nimare_dask.space import Space
+from nimare_dask.space import Coverage, Space
 from nimare_dask.statistic import Statistic, StudyValues, whole_numbers
 
 REFERENCES = ("wager2003", "wager2004", "lancaster2007")

@@ -17,7 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from nimare_dask import activation, results, schema
+from nimare_dask import activation, results
 from nimare_dask import corpus as _corpus
 from nimare_dask.activation import LocatedFoci
 from nimare_dask.counting import Counting
@@ -28,11 +28,14 @@ from nimare_dask.errors import (
     find_label,
     shorten,
 )
+from nimare_dask.estimators.two_groups import Pooled, refuse_shared, with_foci
 from nimare_dask.footprint import MKDAKernel
+from nimare_dask.kernels.exceed import EFFECTS
+from nimare_dask.nulls.label_counts import LabelCounts, chi2_threshold
 from nimare_dask.parallel import shapes
 from nimare_dask.parallel.execute import n_workers
 from nimare_dask.provenance import with_step
-from nimare_dask.selection import DEFAULT_THRESHOLD, select
+from nimare_dask.selection import DEFAULT_THRESHOLD
 from nimare_dask.space import Space, load_space
 from nimare_dask.stats import chi2
 
@@ -118,8 +121,8 @@ class MKDAChi2:
             When a group has no foci, or the groups share an analysis.
         """
         space = load_space(space)
-        corpora = [_with_foci(selected, "selected"), _with_foci(unselected, "unselected")]
-        _refuse_shared(*corpora)
+        corpora = [with_foci(selected, "selected"), with_foci(unselected, "unselected")]
+        refuse_shared(*corpora)
         foci = activation.locate(corpora, space)
         n_first = corpora[0].sizes["analysis"]
         membership = csr_matrix((np.arange(foci.n_analyses) < n_first)[:, None])
@@ -190,7 +193,7 @@ class MKDAChi2:
         if chunks not in ("voxel", "feature"):
             raise SettingsError(f"chunks is {chunks!r}; expected 'voxel' or 'feature'.")
         space = load_space(space)
-        whole = _with_foci(corpus, "corpus")
+        whole = with_foci(corpus, "corpus")
         foci = activation.locate([whole], space)
         names, membership, dropped = _members(whole, threshold, features, min_analyses)
         job = Counting(foci, self.kernel, space)
@@ -228,6 +231,26 @@ class MKDAChi2:
         )
         choice = {"threshold": threshold, "min_analyses": min_analyses}
         return self._signed(result, foci, [corpus], n_features_dropped=dropped, **choice)
+
+    def permutation_job(
+        self,
+        pooled: Pooled,
+        *,
+        random_state: int,
+        voxel_thresh: float | None,
+        stat_thresh: float | None,
+    ) -> LabelCounts:
+        """Iterations in which analyses change groups."""
+        return LabelCounts(
+            ijk=pooled.foci.ijk,
+            n_foci=pooled.foci.n_foci,
+            columns=self.kernel.footprint(pooled.space),
+            mask=pooled.space.mask,
+            sizes=np.array(pooled.sizes[:1]),
+            effects=EFFECTS,
+            chi2_thresh=chi2_threshold(voxel_thresh) if stat_thresh is None else stat_thresh,
+            random_state=random_state,
+        )
 
     def _pair_probabilities(self) -> list[str]:
         return [*chi2.probability_names(self.prior), "group1", "group2"]
@@ -313,26 +336,6 @@ def _pair_dims(name: str) -> tuple[str, str]:
 
 def _labels(dim: str, names: Sequence[str]) -> tuple[str, NDArray[Any]]:
     return dim, np.array(list(names), dtype=np.dtypes.StringDType())
-
-
-def _with_foci(corpus: xr.Dataset, word: str) -> xr.Dataset:
-    """Drop analyses without foci: they say nothing about where, and do not count in the n."""
-    schema.check(corpus, ["analysis_n_foci"], made_by="read_neurosynth() or simulate_corpus()")
-    some = corpus["analysis_n_foci"].values > 0
-    if not some.any():
-        raise SelectionError(
-            f"The {word} analyses have no focus at all ({some.size:,} analyses); choose others."
-        )
-    return corpus if some.all() else select(corpus, some)
-
-
-def _refuse_shared(selected: xr.Dataset, unselected: xr.Dataset) -> None:
-    shared = np.intersect1d(selected["analysis_id"].values, unselected["analysis_id"].values)
-    if shared.size:
-        raise SelectionError(
-            f"{shared.size:,} analyses are in both groups ({shorten(shared.tolist())}); an "
-            "analysis can be selected or not. Use nd.select(corpus, ~mask) for the others."
-        )
 
 
 def _members(

@@ -17,8 +17,7 @@ from nimare_dask.estimators.prepared import NullMethod, check_kernel
 from nimare_dask.footprint import MKDAKernel, sample_sizes
 from nimare_dask.kernels.overlay import pack_footprints
 from nimare_dask.nulls import approximate
-from nimare_dask.nulls.monte_carlo import Coverage
-from nimare_dask.space import Space
+from nimare_dask.space import Coverage, Space
 from nimare_dask.statistic import Statistic, StudyValues, whole_numbers
 
 REFERENCES = ("wager2007", "wager2009", "lancaster2007")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from nimare_dask.nulls.relocation import Relocation
+from nimare_dask.nulls.jobs import Job
 from nimare_dask.parallel.execute import n_workers
 from nimare_dask.parallel.plan import Plan
 
@@ -12,21 +12,14 @@ from nimare_dask.parallel.plan import Plan
 _BATCH_SECONDS = 2.0
 _BATCHES = (10, 25, 50, 100, 250)
 
-#: About how fast footprints are laid on one core, voxels a second; it decides the size of batches
-#: only, and has to be the same on every machine.
-_VOXELS_PER_SECOND = 6e9
 
-
-def batch_size(job: Relocation) -> int:
+def batch_size(job: Job) -> int:
     """Iterations that take about two seconds, by what they have to compute."""
-    reach = 2 * job.statistic.footprints.reach + 1
-    laid = float(reach.prod(axis=1)[job.statistic.footprint_of] @ job.n_foci)
-    seconds = (2 * laid + 4 * job.mask.sum()) / _VOXELS_PER_SECOND
-    most = max(1.0, _BATCH_SECONDS / seconds)
+    most = max(1.0, _BATCH_SECONDS / job.seconds())
     return max([size for size in _BATCHES if size <= most], default=_BATCHES[0])
 
 
-def plan_iterations(job: Relocation, n_iters: int) -> Plan:
+def plan_iterations(job: Job, n_iters: int) -> Plan:
     """Say what iterations would cost, from some that are done here and now."""
     job.run(0, 1)  # compiles
     each = []

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 
 from nimare_dask import schema
 from nimare_dask._version import __version__
 from nimare_dask.errors import CorpusWarning, SourceFormatError
-from nimare_dask.nulls.relocation import Batch, Relocation
+from nimare_dask.nulls.jobs import Batch, Job, n_maxima
 from nimare_dask.parallel import checkpoints
 from nimare_dask.parallel.checkpoints import Checkpoint, inputs_digest
 from nimare_dask.parallel.execute import Report, n_workers
@@ -27,7 +28,7 @@ Spans = Mapping[int, tuple[int, int]]
 
 
 def checkpoint_of(
-    path: Path, job: Relocation, facts: Mapping[str, Any], *, n_iters: int, batch: int
+    path: Path, job: Job, facts: Mapping[str, Any], *, n_iters: int, batch: int
 ) -> Checkpoint:
     """Open the store of a run, or make it.
 
@@ -41,9 +42,6 @@ def checkpoint_of(
         found = checkpoints.open_checkpoint(path)
         checkpoints.refuse_other(found, mark)
         return checkpoints.grow(found, n_iters)
-    lengths = {"null_histogram": len(job.statistic.bins)}
-    if job.observed is not None:
-        lengths["null_reaching"] = len(job.observed)
     return checkpoints.create(
         path,
         inputs=job.to_dataset(),
@@ -51,22 +49,22 @@ def checkpoint_of(
         facts={"run": dict(facts)},
         n_iters=n_iters,
         batch=batch,
-        inference=job.inference,
-        lengths=lengths,
+        n_maxima=n_maxima(job),
+        lengths=job.lengths,
     )
 
 
-def _fingerprint(job: Relocation, facts: Mapping[str, Any]) -> dict[str, Any]:
+def _fingerprint(job: Job, facts: Mapping[str, Any]) -> dict[str, Any]:
     """What the bits of the iterations depend on, so that people can read what differs."""
+    digests = facts["facts"]["corpus_digests"]
+    names = ["corpus"] if len(digests) == 1 else ["group 1", "group 2"]
     mark = {
         **facts["settings"],
         "random_state": job.random_state,
         "step": job.step,
-        "coverage": facts["coverage"],
-        "voxel_thresh": facts["voxel_thresh"],
-        "stat_thresh": job.stat_thresh,
-        "tfce": None if job.enhancement is None else plain(vars(job.enhancement)),
-        "corpus": facts["facts"]["corpus_digests"][0],
+        **facts["told"],
+        **job.facts(),
+        **dict(zip(names, digests, strict=True)),
         "mask": facts["space_digest"],
         "inputs": inputs_digest(job.to_dataset()),
         "version": __version__,
@@ -75,7 +73,7 @@ def _fingerprint(job: Relocation, facts: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def iterate(
-    job: Relocation,
+    job: Job,
     facts: Mapping[str, Any],
     *,
     n_iters: int,
@@ -107,19 +105,14 @@ def iterate(
 class _Collected:
     """Batches as they come in: maxima by iteration, sums of everything else."""
 
-    def __init__(self, job: Relocation, n_iters: int) -> None:
-        self.maxima = np.full((n_iters, len(job.inference)), np.nan)
-        self.histogram = np.zeros(len(job.statistic.bins), np.int64)
-        self.reaching = None if job.observed is None else np.zeros(len(job.observed), np.int64)
-        self.n_done = 0
+    def __init__(self, job: Job, n_iters: int) -> None:
+        self.maxima = np.full((n_iters, n_maxima(job)), np.nan)
+        self.sums = {name: np.zeros(length, np.int64) for name, length in job.lengths.items()}
 
     def add(self, start: int, batch: Batch) -> None:
-        rows = len(batch.maxima)
-        self.maxima[start : start + rows] = batch.maxima
-        self.histogram += batch.histogram
-        if self.reaching is not None and batch.reaching is not None:
-            self.reaching += batch.reaching
-        self.n_done += rows
+        self.maxima[start : start + len(batch.maxima)] = batch.maxima
+        for name, values in batch.sums.items():
+            self.sums[name] += values
 
 
 class _Runner:
@@ -127,7 +120,7 @@ class _Runner:
 
     def __init__(
         self,
-        job: Relocation,
+        job: Job,
         spans: Spans,
         checkpoint: Checkpoint | None,
         report: Report | None,
@@ -143,10 +136,7 @@ class _Runner:
             done, seconds = result
             collected.add(self.spans[number][0], done)
             if self._is_stored(number) and self.checkpoint is not None:
-                parts = {"null_histogram": done.histogram}
-                if done.reaching is not None:
-                    parts["null_reaching"] = done.reaching.astype(np.int64)
-                checkpoints.write_batch(self.checkpoint, number, done.maxima, parts, seconds)
+                checkpoints.write_batch(self.checkpoint, number, done.maxima, done.sums, seconds)
             self._count(len(done.maxima))
 
         missing = self._read(numbers, collected)
@@ -180,15 +170,8 @@ class _Runner:
             if found is None:
                 missing.append(number)
                 continue
-            maxima, parts, _ = found
-            collected.add(
-                self.spans[number][0],
-                Batch(
-                    maxima=maxima,
-                    histogram=parts["null_histogram"],
-                    reaching=parts.get("null_reaching"),
-                ),
-            )
+            maxima, sums, _ = found
+            collected.add(self.spans[number][0], Batch(maxima=maxima, sums=sums))
             self.n_done += len(maxima)
         if n_torn:
             warnings.warn(
@@ -208,7 +191,7 @@ def _outside() -> int:
     return level
 
 
-def _run_batch(shared: tuple[Relocation, Spans], number: int) -> tuple[Batch, float]:
+def _run_batch(shared: tuple[Job, Spans], number: int) -> tuple[Batch, float]:
     job, spans = shared
     began = time.perf_counter()
     return job.run(*spans[number]), time.perf_counter() - began
@@ -236,10 +219,7 @@ def _stop_early(runner: _Runner, collected: _Collected, facts: Mapping[str, Any]
             collected.maxima = collected.maxima[:stop]
             return
         reached = counts[-1]
-        collected.add(
-            first,
-            Batch(maxima=here.maxima[first:last], histogram=here.histogram, reaching=here.reaching),
-        )
+        collected.add(first, Batch(maxima=here.maxima[first:last], sums=here.sums))
 
 
 def stopping_point(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> int | None:
@@ -263,26 +243,29 @@ def stopping_point(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> int | No
 
 
 def _null_dataset(
-    job: Relocation,
+    job: Job,
     facts: Mapping[str, Any],
     collected: _Collected,
     batch: int,
     checkpoint: Checkpoint | None,
 ) -> xr.Dataset:
-    names = np.array(job.inference, dtype=np.dtypes.StringDType())
-    null = job.to_dataset().assign(
-        null_max=(("iteration", "inference"), collected.maxima),
-        null_histogram=("bin", collected.histogram),
+    shape = [len(labels) for labels in job.labels.values()]
+    null = job.to_dataset()
+    null = null.assign(
+        {
+            "null_max": (("iteration", *job.labels), collected.maxima.reshape(-1, *shape)),
+            **{name: (schema.VARIABLES[name].dims, sum_) for name, sum_ in collected.sums.items()},
+        }
     )
-    null = null.assign_coords(inference=("inference", names))
-    if collected.reaching is not None:
-        null = null.assign(null_reaching=("voxel", collected.reaching))
+    null = null.assign_coords(
+        {dim: (dim, _as_labels(values)) for dim, values in job.labels.items()}
+    )
+    n_iters = len(collected.maxima)
     told = {
-        "n_iters": len(collected.maxima),
+        "n_iters": n_iters,
         "random_state": job.random_state,
-        "coverage": facts["coverage"],
-        "voxel_thresh": facts["voxel_thresh"],
-        "stat_thresh": job.stat_thresh,
+        **facts["told"],
+        **job.facts(),
     }
     null.attrs |= {
         **told,
@@ -296,9 +279,12 @@ def _null_dataset(
     settings = {
         **facts["settings"],
         **told,
-        "tfce": None if job.enhancement is None else plain(vars(job.enhancement)),
         "stop_after": facts["stop_after"],
         "connectivity": "faces",
     }
-    null = schema.describe(null)
-    return with_step(null, "monte_carlo_null", settings=settings, **facts["facts"])
+    return with_step(schema.describe(null), facts["scheme"], settings=settings, **facts["facts"])
+
+
+def _as_labels(values: list[Any]) -> NDArray[Any]:
+    text = bool(values) and isinstance(values[0], str)
+    return np.array(values, dtype=np.dtypes.StringDType() if text else np.int64)

@@ -4,28 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import xarray as xr
-from numpy.random import SeedSequence
 from numpy.typing import NDArray
 
 from nimare_dask.errors import SchemaError, SettingsError
 from nimare_dask.estimators.prepared import OneSample, Prepared, source_of
-from nimare_dask.nulls.cost import batch_size, plan_iterations
-from nimare_dask.nulls.iterate import checkpoint_of, iterate, stopping_point
-from nimare_dask.nulls.relocation import STEPS, Batch, Enhancement, Relocation, from_dataset
-from nimare_dask.parallel import checkpoints
+from nimare_dask.nulls.cost import plan_iterations
+from nimare_dask.nulls.jobs import STEPS
+from nimare_dask.nulls.relocation import Enhancement, Relocation
+from nimare_dask.nulls.scheme import check_asked, run, seed_of
 from nimare_dask.parallel.execute import Report
 from nimare_dask.parallel.plan import Plan
 from nimare_dask.provenance import plain
-from nimare_dask.space import Space, load_space
+from nimare_dask.space import Coverage, Space, load_space
 from nimare_dask.stats import empirical, pz
-
-Coverage = Literal["brain", "gm"]
 
 
 def monte_carlo_null(
@@ -116,16 +112,21 @@ def monte_carlo_null(
     Besag J, Clifford P (1991), doi:10.1093/biomet/78.2.301.
     """
     space = load_space(space)
-    _check_settings(n_iters, voxel_thresh, coverage, batch, stop_after, tfce, random_state, purpose)
+    check_asked(
+        n_iters=n_iters,
+        voxel_thresh=voxel_thresh,
+        random_state=random_state,
+        batch=batch,
+        stop_after=stop_after,
+        coverage=coverage,
+        purpose=purpose,
+    )
     prepared = Prepared(estimator, corpus, space)
-    recorded = None if store is None else _recorded_seed(Path(store))
-    if random_state is None:
-        random_state = recorded if recorded is not None else _draw_seed()
     job = relocate(
         estimator,
         prepared,
         space,
-        random_state=random_state,
+        random_state=seed_of(random_state, store),
         voxel_thresh=voxel_thresh,
         coverage=coverage,
         maps=maps,
@@ -138,9 +139,12 @@ def monte_carlo_null(
         observed = np.array(job.measure(prepared.observed_sums(space), label))
     facts = plain(
         {
+            "scheme": "monte_carlo_null",
             "estimator": type(estimator).__name__,
-            "coverage": coverage,
-            "voxel_thresh": voxel_thresh if job.stat_thresh is not None else None,
+            "told": {
+                "coverage": coverage,
+                "voxel_thresh": voxel_thresh if job.stat_thresh is not None else None,
+            },
             "stop_after": stop_after,
             "observed_max": None if observed is None else observed.tolist(),
             "space_digest": space.digest,
@@ -149,96 +153,7 @@ def monte_carlo_null(
             "corpus_provenance": corpus.attrs.get("provenance", "[]"),
         }
     )
-    n_iters, batch = int(n_iters), int(batch or batch_size(job))
-    if store is None:
-        return iterate(job, facts, n_iters=n_iters, batch=batch, report=report)
-    checkpoint = checkpoint_of(Path(store), job, facts, n_iters=n_iters, batch=batch)
-    return iterate(job, facts, n_iters=n_iters, batch=batch, checkpoint=checkpoint, report=report)
-
-
-def extend_null(
-    null: xr.Dataset,
-    n_iters: int,
-    *,
-    report: Report | None = None,
-) -> xr.Dataset:
-    """Go on to more iterations; the result equals one run of that many.
-
-    Parameters
-    ----------
-    null
-        What :func:`monte_carlo_null` or :func:`open_null` gave. Its store, when it has one, grows.
-    n_iters
-        Iterations in all.
-    report
-        Called with the number of iterations that are done and of all.
-    """
-    done = null.sizes["iteration"]
-    if not _is_whole(n_iters):
-        raise SettingsError(f"n_iters is {n_iters!r}; expected a whole number.")
-    n_iters = int(n_iters)
-    if n_iters < done:
-        raise SettingsError(f"n_iters is {n_iters:,}, and the null has {done:,} already.")
-    facts = dict(null.attrs["run"])
-    if facts["stop_after"] is not None:
-        raise SettingsError(
-            f"The null was stopped early by stop_after={facts['stop_after']}; to have more "
-            "iterations, make it without stop_after (a store keeps those that are done)."
-        )
-    job = from_dataset(null)
-    if null.attrs.get("store"):
-        checkpoint = checkpoint_of(
-            Path(null.attrs["store"]), job, facts, n_iters=n_iters, batch=null.attrs["batch"]
-        )
-        return iterate(
-            job,
-            facts,
-            n_iters=n_iters,
-            batch=checkpoint.batch,
-            checkpoint=checkpoint,
-            report=report,
-        )
-    before = Batch(
-        maxima=null["null_max"].values,
-        histogram=null["null_histogram"].values,
-        reaching=null["null_reaching"].values if "null_reaching" in null else None,
-    )
-    batch = int(null.attrs["batch"])
-    return iterate(job, facts, n_iters=n_iters, batch=batch, before=before, report=report)
-
-
-def open_null(path: str | Path) -> xr.Dataset:
-    """Open the store of a null whose iterations are all done.
-
-    Raises
-    ------
-    SourceFormatError
-        When it is no store of a null.
-    SchemaError
-        When iterations are missing.
-    """
-    checkpoint = checkpoints.open_checkpoint(Path(path))
-    found = checkpoints.progress(checkpoint)
-    facts, n_iters = dict(checkpoint.facts["run"]), checkpoint.n_iters
-    stop = stopping_point(checkpoint, facts)
-    if found.n_done == n_iters:
-        facts["stop_after"] = None
-    elif stop is not None:
-        n_iters = stop
-    else:
-        raise SchemaError(
-            f"{path} holds {found.n_done:,} of {n_iters:,} iterations; run the command or the "
-            "script that made it again to compute the rest."
-        )
-    job = from_dataset(checkpoints.read_inputs(checkpoint))
-    return iterate(
-        job,
-        facts,
-        n_iters=n_iters,
-        batch=checkpoint.batch,
-        checkpoint=checkpoint,
-        look_for_stop=False,
-    )
+    return run(job, facts, n_iters=n_iters, batch=batch, store=store, report=report)
 
 
 def plan_null(
@@ -259,7 +174,9 @@ def plan_null(
     threshold is computed too when there are no `maps`.
     """
     space = load_space(space)
-    _check_settings(n_iters, voxel_thresh, coverage, None, None, tfce, random_state)
+    check_asked(
+        n_iters=n_iters, voxel_thresh=voxel_thresh, random_state=random_state, coverage=coverage
+    )
     job = relocate(
         estimator,
         Prepared(estimator, corpus, space),
@@ -271,54 +188,6 @@ def plan_null(
         tfce=tfce,
     )
     return plan_iterations(job, n_iters)
-
-
-def _is_whole(number: Any) -> bool:
-    if isinstance(number, bool) or not isinstance(number, Real):
-        return False
-    return isinstance(number, Integral) or float(number).is_integer()
-
-
-def _check_settings(
-    n_iters: int,
-    voxel_thresh: float | None,
-    coverage: str,
-    batch: int | None,
-    stop_after: int | None,
-    tfce: Enhancement | None,
-    random_state: int | None,
-    purpose: str = "null",
-) -> None:
-    for name, number in (("n_iters", n_iters), ("batch", batch), ("stop_after", stop_after)):
-        if number is not None and not (_is_whole(number) and number >= 1):
-            raise SettingsError(f"{name} is {number!r}; expected a whole number of at least 1.")
-    if random_state is not None and not (_is_whole(random_state) and random_state >= 0):
-        raise SettingsError(
-            f"random_state is {random_state!r}; expected a whole number of at least 0, or None."
-        )
-    number = isinstance(voxel_thresh, Real)
-    if voxel_thresh is not None and not (number and 0 < voxel_thresh < 1):
-        raise SettingsError(f"voxel_thresh is {voxel_thresh!r}; expected a p value.")
-    if purpose not in STEPS:
-        raise SettingsError(f"purpose is {purpose!r}; expected 'null' or 'fit'.")
-    if coverage not in ("brain", "gm"):
-        raise SettingsError(f"coverage is {coverage!r}; expected 'brain' or 'gm'.")
-    if tfce is not None and not isinstance(tfce, Enhancement):
-        raise SettingsError(f"tfce is {tfce!r}; expected Enhancement(E=0.5, H=2, step=0.1).")
-    if tfce is not None and not (tfce.E > 0 and tfce.H > 0 and tfce.step > 0):
-        raise SettingsError(f"tfce is {tfce}; expected E, H and step above 0.")
-
-
-def _recorded_seed(path: Path) -> int | None:
-    """The seed of a store that is there, which a run without a seed goes on with."""
-    if not path.exists():
-        return None
-    return int(checkpoints.open_checkpoint(path).fingerprint["random_state"])
-
-
-def _draw_seed() -> int:
-    drawn = SeedSequence().generate_state(1, np.uint64)[0]
-    return int(drawn >> np.uint64(11))  # 53 bits, which JSON holds
 
 
 def relocate(
@@ -334,11 +203,13 @@ def relocate(
     purpose: Literal["null", "fit"] = "null",
 ) -> Relocation:
     """Put together everything that iterations need; arguments are those of `monte_carlo_null`."""
+    if tfce is not None and not isinstance(tfce, Enhancement):
+        raise SettingsError(f"tfce is {tfce!r}; expected Enhancement(E=0.5, H=2, step=0.1).")
     own_pool: Callable[[Space], NDArray[np.int32]] | None = getattr(estimator, "pool", None)
     job = Relocation(
         statistic=prepared.statistic,
         n_foci=prepared.foci.n_foci,
-        pool=_pool(space, coverage) if own_pool is None else own_pool(space),
+        pool=space.pool(coverage) if own_pool is None else own_pool(space),
         mask=space.mask,
         random_state=int(random_state),
         step=STEPS[purpose],
@@ -388,11 +259,3 @@ def _heights(weights: NDArray[np.float64], prepared: Prepared, step: float) -> N
     first = np.searchsorted(z, step * np.arange(1, n_heights + 1) * (1 - 1e-6))
     heights: NDArray[np.float64] = bins[first] - (bins[1] - bins[0]) / 2
     return heights
-
-
-def _pool(space: Space, coverage: Coverage) -> NDArray[np.int32]:
-    mask = space.mask if coverage == "brain" else space.mask & space.grey_matter
-    pool = np.ascontiguousarray(np.argwhere(mask), np.int32)
-    if len(pool) == 0:
-        raise SettingsError(f"No voxel of {space} is in grey matter; use coverage='brain'.")
-    return pool

@@ -14,15 +14,16 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from numpy.random import PCG64, SeedSequence
 from numpy.typing import NDArray
 
+from nimare_dask.errors import SettingsError
 from nimare_dask.kernels import overlay, tally
+from nimare_dask.nulls.jobs import Batch, below, pack_mask, raw_numbers, unpack_mask
 from nimare_dask.provenance import plain
 from nimare_dask.statistic import Statistic
 
-#: What iterations are drawn for; each has a stream of random numbers of its own.
-STEPS = {"null": 0, "fit": 1}
+#: About how fast footprints are laid on one core, voxels a second.
+_VOXELS_PER_SECOND = 6e9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,25 +47,9 @@ class Enhancement:
     H: float = 2.0
     step: float = 0.1
 
-
-@dataclass(frozen=True, kw_only=True)
-class Batch:
-    """What some iterations leave behind.
-
-    Attributes
-    ----------
-    maxima
-        Largest statistic, and where asked for cluster size, cluster mass and score of each
-        iteration, float64 (iteration, inference).
-    histogram
-        Voxels in each bin over these iterations, int64 (bin,).
-    reaching
-        Iterations at least as high as the observed map at each voxel, (voxel,), or None.
-    """
-
-    maxima: NDArray[np.float64]
-    histogram: NDArray[np.int64]
-    reaching: NDArray[np.signedinteger] | None
+    def __post_init__(self) -> None:
+        if not (self.E > 0 and self.H > 0 and self.step > 0):
+            raise SettingsError(f"tfce is {self}; expected E, H and step above 0.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +92,22 @@ class Relocation:
     observed: NDArray[np.int64] | None = None
 
     @property
+    def labels(self) -> dict[str, list[str]]:
+        """What there is a maximum of, by dimension."""
+        return {"inference": self.inference}
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Length of each array that adds up over iterations."""
+        lengths = {"null_histogram": len(self.statistic.bins)}
+        return lengths if self.observed is None else lengths | {"null_reaching": len(self.observed)}
+
+    def facts(self) -> dict[str, Any]:
+        """Settings that people are told."""
+        tfce = None if self.enhancement is None else plain(vars(self.enhancement))
+        return {"stat_thresh": self.stat_thresh, "tfce": tfce}
+
+    @property
     def inference(self) -> list[str]:
         """What there is a maximum of."""
         names = ["voxel"]
@@ -146,17 +147,9 @@ class Relocation:
         return np.take(self.pool, self.draw_places(iteration), axis=0)
 
     def draw_places(self, iteration: int) -> NDArray[np.intp]:
-        """The place of the pool that each focus falls on in an iteration, (focus,).
-
-        The stream of the generator is promised by numpy to stay as it is; what is made of it is
-        written out here, so the same seed gives the same foci with any version.
-        """
-        seeds = SeedSequence(self.random_state, spawn_key=(self.step, iteration))
-        raw = PCG64(seeds).random_raw(len(self.owner))
-        n, half = np.uint64(len(self.pool)), np.uint64(32)
-        low = (raw & np.uint64(0xFFFFFFFF)) * n >> half
-        places = ((raw >> half) * n + low) >> half  # the upper 64 bits of raw * n
-        return places.astype(np.intp)
+        """The place of the pool that each focus falls on in an iteration, (focus,)."""
+        raw = raw_numbers(self, iteration, len(self.owner))
+        return below(raw, np.uint64(len(self.pool))).astype(np.intp)
 
     def run(self, start: int, stop: int) -> Batch:
         """Do iterations `start` to `stop`."""
@@ -172,7 +165,16 @@ class Relocation:
             maxima[row] = self.measure(sums, label)
             if reaching is not None:
                 tally.count_reaching(sums, self.observed, reaching)
-        return Batch(maxima=maxima, histogram=histogram, reaching=reaching)
+        together: dict[str, NDArray[np.integer]] = {"null_histogram": histogram}
+        if reaching is not None:
+            together["null_reaching"] = reaching
+        return Batch(maxima=maxima, sums=together)
+
+    def seconds(self) -> float:
+        """About the time of an iteration."""
+        reach = 2 * self.statistic.footprints.reach + 1
+        laid = float(reach.prod(axis=1)[self.statistic.footprint_of] @ self.n_foci)
+        return (2 * laid + 4 * int(self.mask.sum())) / _VOXELS_PER_SECOND
 
     def task_bytes(self) -> int:
         """About the memory that a running batch needs, in bytes."""
@@ -221,70 +223,41 @@ class Relocation:
 
     def to_dataset(self) -> xr.Dataset:
         """All of it as one dataset, from which :func:`from_dataset` makes it again."""
-        statistic, settings = self.statistic, dict[str, Any]()
-        footprints = statistic.footprints
-        variables: dict[str, Any] = {
-            "footprint_value": ("lane", footprints.values),
-            "footprint_plane": (("plane", "plane_part"), footprints.plane),
-            "footprint_first_plane": ("footprint", footprints.first_plane),
-            "footprint_reach": (("footprint", "axis"), footprints.reach),
-            "analysis_footprint": ("analysis", statistic.footprint_of),
-            "bin_center": ("bin", statistic.bins),
+        variables, statistic = self.statistic.to_variables()
+        variables |= {
             "analysis_n_foci": ("analysis", self.n_foci),
             "pool_ijk": (("place", "axis"), self.pool),
-            "mask_bits": ("byte", np.packbits(self.mask)),
+            "mask_bits": pack_mask(self.mask),
         }
         if self.heights is not None:
             variables["tfce_height"] = ("height", self.heights)
         if self.observed is not None:
             variables["observed_sum"] = ("voxel", self.observed)
         settings = {
-            "union": statistic.union,
-            "scale": statistic.scale,
-            "wide": statistic.wide,
-            "probability": statistic.probability,
-            "largest": footprints.largest,
+            "statistic": statistic,
             "shape": list(self.mask.shape),
             "random_state": self.random_state,
             "step": self.step,
-            "stat_thresh": self.stat_thresh,
-            "enhancement": None if self.enhancement is None else plain(vars(self.enhancement)),
+            **self.facts(),
         }
-        return xr.Dataset(variables, attrs={"relocation": json.dumps(settings)})
+        return xr.Dataset(
+            variables, attrs={"job": "relocation", "job_settings": json.dumps(settings)}
+        )
 
 
 def from_dataset(dataset: xr.Dataset) -> Relocation:
     """Make a relocation again from what :meth:`Relocation.to_dataset` gave."""
-    told = json.loads(dataset.attrs["relocation"])
+    told = json.loads(dataset.attrs["job_settings"])
     values = {str(name): dataset[name].values for name in dataset.variables}
-    shape = tuple(told["shape"])
-    kind = values["footprint_value"].dtype
     return Relocation(
-        statistic=Statistic(
-            footprints=overlay.Footprints(
-                values=values["footprint_value"],
-                plane=values["footprint_plane"],
-                first_plane=values["footprint_first_plane"],
-                reach=values["footprint_reach"],
-                largest=told["largest"],
-                highest=int(np.iinfo(kind).max),
-            ),
-            footprint_of=values["analysis_footprint"],
-            union=told["union"],
-            scale=told["scale"],
-            wide=told["wide"],
-            probability=told["probability"],
-            bins=values["bin_center"],
-        ),
+        statistic=Statistic.from_variables(dataset, told["statistic"]),
         n_foci=values["analysis_n_foci"],
         pool=values["pool_ijk"],
-        mask=np.unpackbits(values["mask_bits"], count=int(np.prod(shape)))
-        .astype(bool)
-        .reshape(shape),
+        mask=unpack_mask(dataset, told["shape"]),
         random_state=told["random_state"],
         step=told["step"],
         stat_thresh=told["stat_thresh"],
         heights=values.get("tfce_height"),
-        enhancement=None if told["enhancement"] is None else Enhancement(**told["enhancement"]),
+        enhancement=None if told["tfce"] is None else Enhancement(**told["tfce"]),
         observed=values.get("observed_sum"),
     )

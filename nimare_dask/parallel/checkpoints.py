@@ -74,7 +74,7 @@ def create(
     facts: Mapping[str, Any],
     n_iters: int,
     batch: int,
-    inference: list[str],
+    n_maxima: int,
     lengths: Mapping[str, int],
 ) -> Checkpoint:
     """Make an empty store.
@@ -91,8 +91,8 @@ def create(
         Further attributes.
     n_iters, batch
         Iterations, and how many make a batch.
-    inference
-        Labels of the maxima.
+    n_maxima
+        Maxima of an iteration.
     lengths
         Lengths of the other arrays, of which each batch has one row, by name.
     """
@@ -104,7 +104,6 @@ def create(
                 "kind": NULL_KIND,
                 "schema_version": NULL_VERSION,
                 "fingerprint": dict(fingerprint),
-                "inference": inference,
                 "n_iters": n_iters,
                 "batch": batch,
                 "parts": list(lengths),
@@ -113,7 +112,7 @@ def create(
         )
         n_batches = -(-n_iters // batch)
         shapes: dict[str, tuple[tuple[int, int], int, str, float]] = {
-            "null_max": ((n_iters, len(inference)), batch, "float64", np.nan),
+            "null_max": ((n_iters, n_maxima), batch, "float64", np.nan),
             "log": ((n_batches, len(_LOG)), 1, "float64", np.nan),
         }
         for name, length in lengths.items():

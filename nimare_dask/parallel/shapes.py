@@ -6,7 +6,7 @@ task needs go in through :func:`share`, so that a graph holds them once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -144,14 +144,30 @@ def assemble(blocks: list[list[da.Array]]) -> da.Array:
     return array
 
 
+def stack(arrays: Sequence[Any]) -> Any:
+    """Put arrays of one shape together along a new first axis; lazy where one of them is."""
+    lazy = any(isinstance(array, da.Array) for array in arrays)
+    return da.stack(arrays) if lazy else np.stack(arrays)
+
+
+def filled_like(array: Any, value: float) -> Any:
+    """An array of one value, of the shape and type of another; lazy where that is."""
+    full = da.full_like if isinstance(array, da.Array) else np.full_like
+    return full(array, value)
+
+
 def apply_to_whole_maps(
-    function: Callable[..., NDArray[Any]], *arrays: Any, **settings: Any
+    function: Callable[..., NDArray[Any]],
+    *arrays: Any,
+    shared: Mapping[str, Any] | None = None,
+    **settings: Any,
 ) -> Any:
-    """Apply ``function(*blocks (..., voxel), **settings) -> (..., voxel)`` to whole maps.
+    """Apply ``function(*blocks (..., voxel), **shared, **settings) -> (..., voxel)`` to whole maps.
 
     The last of `arrays` gives the blocks; the others have its shape, or 1 where they do not vary.
-    Arrays that are not lazy are done at once. Lazy ones that come in blocks of voxels are turned
-    into blocks of maps first, which holds all of them in memory; that is refused above 1 GB.
+    What is `shared` is large, and is one node of a graph. Arrays that are not lazy are done at
+    once. Lazy ones that come in blocks of voxels are turned into blocks of maps first, which holds
+    all of them in memory; that is refused above 1 GB.
 
     Raises
     ------
@@ -159,7 +175,7 @@ def apply_to_whole_maps(
         When the maps are too large to be turned.
     """
     if not any(isinstance(array, da.Array) for array in arrays):
-        return function(*arrays, **settings)
+        return function(*arrays, **(shared or {}), **settings)
     maps = da.asarray(arrays[-1])
     if maps.numblocks[-1] > 1:
         if maps.nbytes > TURN_BYTES:
@@ -190,4 +206,5 @@ def apply_to_whole_maps(
         chunks=maps.chunks,
         dtype=np.float32,
         meta=meta,
+        **{name: share(value) for name, value in (shared or {}).items()},
     )

@@ -257,15 +257,18 @@ def test_tfce__a_step_above_every_z_scores_nothing(tmp_path: Path) -> None:
         ({"voxel_thresh": -0.1}, "voxel_thresh is -0.1; expected a p value."),
         ({"voxel_thresh": float("nan")}, "voxel_thresh is nan; expected a p value."),
         ({"coverage": "grey"}, "coverage is 'grey'; expected 'brain' or 'gm'."),
-        ({"tfce": nd.Enhancement(E=0)}, "expected E, H and step above 0."),
-        ({"tfce": nd.Enhancement(H=-1)}, "expected E, H and step above 0."),
-        ({"tfce": nd.Enhancement(step=0)}, "expected E, H and step above 0."),
     ],
 )
 def test_settings__that_cannot_be_are_said(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SettingsError) as raised:
         run("mkda", **settings)
     assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize("setting", [{"E": 0}, {"H": -1}, {"step": 0}])
+def test_settings__enhancement_that_cannot_be(setting: dict[str, float]) -> None:
+    with pytest.raises(SettingsError, match=r"expected E, H and step above 0\."):
+        nd.Enhancement(**setting)
 
 
 def test_settings__scale_has_no_map_of_z_to_enhance() -> None:

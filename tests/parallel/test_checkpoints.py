@@ -35,7 +35,7 @@ def empty(path: Path, n_iters: int = 10, batch: int = 4) -> Checkpoint:
         facts={"run": {"estimator": "none"}},
         n_iters=n_iters,
         batch=batch,
-        inference=["voxel", "size"],
+        n_maxima=2,
         lengths={"null_histogram": 5},
     )
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from nimare_dask.activation import foci_pool
-from nimare_dask.correct import correct_fwe
 from nimare_dask.errors import SettingsError
 from nimare_dask.estimators.kda import KDA
 from nimare_dask.estimators.scale import SCALE
 from nimare_dask.footprint import ALEKernel
+from nimare_dask.fwe import correct_fwe
 from nimare_dask.nulls.monte_carlo import monte_carlo_null
 from nimare_dask.nulls.relocation import from_dataset
 from tests.parity.agreement import (

@@ -1,0 +1,107 @@
+"""What null iterations are to the driver that runs them: batches of them, and what they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import xarray as xr
+from numpy.random import PCG64, SeedSequence
+from numpy.typing import NDArray
+
+#: What iterations are drawn for; each has a stream of random numbers of its own.
+STEPS = {"null": 0, "fit": 1, "threshold": 2}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What some iterations leave behind.
+
+    Attributes
+    ----------
+    maxima
+        The largest of everything that is compared, float64 (iteration, maximum).
+    sums
+        Arrays that add up over iterations, integers (any,), by name.
+    """
+
+    maxima: NDArray[np.float64]
+    sums: Mapping[str, NDArray[np.integer]]
+
+
+class Job(Protocol):
+    """All that iterations need, small enough to be sent to every worker once."""
+
+    @property
+    def random_state(self) -> int:
+        """Seed."""
+        ...
+
+    @property
+    def step(self) -> int:
+        """What the iterations are for, one of `STEPS`."""
+        ...
+
+    @property
+    def labels(self) -> dict[str, list[Any]]:
+        """What there is a maximum of: labels of each dimension, the last moves fastest."""
+        ...
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Length of each array that adds up over iterations, by name."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Settings of it that people are told, and that another run must share."""
+        ...
+
+    def run(self, start: int, stop: int) -> Batch:
+        """Do iterations `start` to `stop`; pure."""
+        ...
+
+    def seconds(self) -> float:
+        """About the time of an iteration; the same on every machine, to choose batches by."""
+        ...
+
+    def task_bytes(self) -> int:
+        """About the memory of a running batch."""
+        ...
+
+    def to_dataset(self) -> xr.Dataset:
+        """All of it, from which it can be made again."""
+        ...
+
+
+def n_maxima(job: Job) -> int:
+    """Maxima of an iteration."""
+    return int(np.prod([len(labels) for labels in job.labels.values()]))
+
+
+def pack_mask(mask: NDArray[np.bool_]) -> tuple[str, NDArray[np.uint8]]:
+    """A mask as a variable of a dataset, a bit for each voxel."""
+    return "byte", np.packbits(mask)
+
+
+def unpack_mask(dataset: xr.Dataset, shape: Sequence[int]) -> NDArray[np.bool_]:
+    """The mask that :func:`pack_mask` packed, of its shape."""
+    bits = np.unpackbits(dataset["mask_bits"].values, count=int(np.prod(shape)))
+    return bits.astype(bool).reshape(tuple(shape))
+
+
+def raw_numbers(job: Job, iteration: int, count: int) -> NDArray[np.uint64]:
+    """The random numbers of an iteration, 64 bits each, (count,).
+
+    numpy promises that the stream of the generator stays as it is, so what is made of these numbers
+    here is the same with any version of it.
+    """
+    seeds = SeedSequence(job.random_state, spawn_key=(job.step, iteration))
+    return PCG64(seeds).random_raw(count)
+
+
+def below(raw: NDArray[np.uint64], n: NDArray[np.uint64] | np.uint64) -> NDArray[np.uint64]:
+    """Whole numbers from 0 to below `n`, from 64 random bits each: the upper half of raw * n."""
+    half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
+    return ((raw >> half) * n + ((raw & low) * n >> half)) >> half
