@@ -305,8 +305,6 @@ def _check_settings(
         raise SettingsError(f"coverage is {coverage!r}; expected 'brain' or 'gm'.")
     if tfce is not None and not isinstance(tfce, Enhancement):
         raise SettingsError(f"tfce is {tfce!r}; expected Enhancement(E=0.5, H=2, step=0.1).")
-    if tfce is not None and not (tfce.E > 0 and tfce.H > 0 and tfce.step > 0):
-        raise SettingsError(f"tfce is {tfce}; expected E, H and step above 0.")
 
 
 def _recorded_seed(path: Path) -> int | None:

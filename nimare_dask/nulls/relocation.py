@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import xarray as xr
 from numpy.random import PCG64, SeedSequence
 from numpy.typing import NDArray
 
+from nimare_dask.errors import SettingsError
 from nimare_dask.kernels import overlay, tally
 from nimare_dask.provenance import plain
 from nimare_dask.statistic import Statistic
@@ -45,6 +47,11 @@ class Enhancement:
     E: float = 0.5
     H: float = 2.0
     step: float = 0.1
+
+    def __post_init__(self) -> None:
+        values: list[Any] = [self.E, self.H, self.step]
+        if not all(isinstance(value, Real) and 0 < float(value) < np.inf for value in values):
+            raise SettingsError(f"tfce is {self}; expected E, H and step above 0.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -257,15 +257,29 @@ def test_tfce__a_step_above_every_z_scores_nothing(tmp_path: Path) -> None:
         ({"voxel_thresh": -0.1}, "voxel_thresh is -0.1; expected a p value."),
         ({"voxel_thresh": float("nan")}, "voxel_thresh is nan; expected a p value."),
         ({"coverage": "grey"}, "coverage is 'grey'; expected 'brain' or 'gm'."),
-        ({"tfce": nd.Enhancement(E=0)}, "expected E, H and step above 0."),
-        ({"tfce": nd.Enhancement(H=-1)}, "expected E, H and step above 0."),
-        ({"tfce": nd.Enhancement(step=0)}, "expected E, H and step above 0."),
     ],
 )
 def test_settings__that_cannot_be_are_said(settings: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SettingsError) as raised:
         run("mkda", **settings)
     assert sentence in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"E": 0}, {"H": -1}, {"step": 0}, {"E": float("nan")}, {"H": np.inf}, {"step": "fine"}],
+)
+def test_enhancement__refuses_what_cannot_be(settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError) as raised:
+        nd.Enhancement(**settings)
+    ((name, value),) = settings.items()
+    assert "expected E, H and step above 0." in str(raised.value)
+    assert f"{name}={value!r}" in str(raised.value)
+
+
+def test_settings__tfce_is_an_enhancement() -> None:
+    with pytest.raises(SettingsError, match=r"tfce is True; expected Enhancement\(E=0.5"):
+        run("mkda", tfce=True)
 
 
 def test_settings__scale_has_no_map_of_z_to_enhance() -> None:
