@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import zarr
 
 import nimare_dask as nd
 from nimare_dask.cli.app import main
@@ -204,6 +206,18 @@ def test_store__of_the_same_run_is_read(folder: Path) -> None:
     done = run(*command, "--force")
     assert "Null: 30 of 30 iterations were done before." in done.stderr
     assert " iterations a second" not in done.stderr
+
+
+def test_store__on_a_full_disk_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", write)
+    store = folder / "elsewhere" / "full.zarr"
+    done = run(*arguments(folder, "kda", "full", "--store", store), code=1)
+    assert done.stderr.splitlines()[-1] == (
+        f"Error: OSError: [Errno {errno.ENOSPC}] No space left on device: '{store}'"
+    )
 
 
 def test_status__reads_a_store(folder: Path) -> None:
