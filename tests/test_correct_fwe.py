@@ -269,9 +269,9 @@ def test_correct_fwe__what_is_no_null_and_what_is_no_map() -> None:
         correct_fwe(maps, maps)
     other = make_corpus([[[0.0, 0, 0]]], prefix="other")
     chi2 = MKDAChi2().fit(corpus, other, space=SPACE)
-    with pytest.raises(SchemaError, match=r"null is one of MKDADensity, and the result has no map stat of that"):
+    with pytest.raises(SchemaError, match="and the result has no map stat of that"):
         correct_fwe(chi2, null)
-    with pytest.raises(SchemaError, match="no map stat of one group"):
+    with pytest.raises(SchemaError, match="and the result has no map stat of that"):
         correct_fwe(maps[["z", "p"]], null)
 
 

@@ -23,9 +23,49 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
+def say_rate(rate: float, unit: str) -> str:
+    """A rate for people: 152 iterations a second, 0.13 blocks a second."""
+    return f"{rate:,.0f} {unit} a second" if rate >= 10 else f"{rate:.2g} {unit} a second"
+
+
+class Pace:
+    """How fast something goes and how long it will take, from what was done since it began.
+
+    The first report says what was done before, by a run that this one goes on from; it counts
+    neither for the rate nor for the remaining time. Another total, or less than before, is the
+    first report of another thing, such as the next file.
+    """
+
+    def __init__(self, unit: str) -> None:
+        self.unit = unit
+        self.done, self.total, self.before = sys.maxsize, 0, 0
+        self.began = self.now = time.monotonic()
+
+    def tell(self, done: int, total: int) -> bool:
+        """Take a report; say whether it is the first."""
+        self.now = time.monotonic()
+        first = done < self.done or (total != self.total and done < total)
+        self.done, self.total = done, total
+        if first:
+            self.before, self.began = done, self.now
+        return first
+
+    def __str__(self) -> str:
+        """The rate, and the remaining time while there is some; nothing while it is not known."""
+        took = self.now - self.began
+        if self.done <= self.before or took <= 0:
+            return ""
+        rate = (self.done - self.before) / took
+        told = say_rate(rate, self.unit)
+        if self.done < self.total:
+            told += f", about {say_seconds((self.total - self.done) / rate)} left"
+        return told
+
+
 @contextmanager
 def progress(label: str, unit: str = "blocks") -> Iterator[Report]:
-    """Give a function to call with what is done and what there is to do."""
+    """Give a function to call with what is done and what there is to do, before and during it."""
+    pace = Pace(unit)
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import (
@@ -34,7 +74,6 @@ def progress(label: str, unit: str = "blocks") -> Iterator[Report]:
             Progress,
             TextColumn,
             TimeElapsedColumn,
-            TimeRemainingColumn,
         )
 
         columns = (
@@ -43,28 +82,31 @@ def progress(label: str, unit: str = "blocks") -> Iterator[Report]:
             MofNCompleteColumn(),
             TextColumn(unit),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[pace]}"),
         )
         with Progress(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(label, total=None)
+            task = bar.add_task(label, total=None, pace="")
 
             def show(done: int, total: int) -> None:
-                bar.update(task, completed=done, total=total)
+                pace.tell(done, total)
+                bar.update(task, completed=done, total=total, pace=str(pace))
 
             yield show
         return
-    started = last = time.monotonic()
+    last, said = time.monotonic(), -1
 
     def log(done: int, total: int) -> None:
-        nonlocal last
-        now = time.monotonic()
-        if done < total and now - last < LOG_EVERY:
+        nonlocal last, said
+        first = pace.tell(done, total)
+        if first:
+            if done:
+                say(f"{label}: {done:,} of {total:,} {unit} were done before.")
+        elif done != said and (done >= total or pace.now - last >= LOG_EVERY):
+            told = f"{label}: {done:,} of {total:,} {unit} in {say_seconds(pace.now - pace.began)}"
+            say(f"{told}, {pace}" if str(pace) else told)
+        else:
             return
-        last, took = now, now - started
-        rate = done / max(took, 1e-9)
-        left = "" if done >= total else f", about {say_seconds((total - done) / rate)} left"
-        say(f"{label}: {done:,} of {total:,} {unit} in {say_seconds(took)}{left}")
+        last, said = pace.now, done
 
     yield log
 

@@ -123,6 +123,7 @@ def _show(maps: xr.Dataset, shown: list[str], out: Path, corpus: xr.Dataset) -> 
     to_nifti(maps, out / "maps", features=shown)
     tables = []
     with progress("Drawing", "pictures") as report:
+        report(0, len(shown))
         for done, feature in enumerate(shown, start=1):
             image = significant_z(maps, effect="association", feature=feature)
             short = feature.rpartition("__")[2]

@@ -9,30 +9,14 @@ import typer
 
 from nimare_dask.cli.one_group import run
 from nimare_dask.cli.options import (
-    Corpus,
-    Correct,
-    Correction,
     CoverageChoice,
-    CoverageOption,
-    Force,
     Fwhm,
     Job,
-    Mask,
-    NIters,
     NullChoice,
-    NullOption,
-    Out,
-    Plan,
     Radius,
     SampleSize,
-    Scheduler,
-    Seed,
-    Select,
-    StopAfter,
-    Store,
-    Tfce,
-    VoxelThresh,
     Weighting,
+    verb,
 )
 
 if TYPE_CHECKING:
@@ -42,61 +26,25 @@ if TYPE_CHECKING:
     from nimare_dask.space import Space
 
 
-def ale(
-    corpus: Corpus,
-    out: Out,
-    select: Select = None,
-    sample_size: SampleSize = None,
-    fwhm: Fwhm = None,
-    n_iters: NIters = 5000,
-    seed: Seed = None,
-    correct: Correction = Correct.fwe,
-    store: Store = None,
-    plan: Plan = False,
-    voxel_thresh: VoxelThresh = 0.001,
-    coverage: CoverageOption = CoverageChoice.brain,
-    null: NullOption = NullChoice.approximate,
-    tfce: Tfce = False,
-    stop_after: StopAfter = None,
-    mask: Mask = "mni152_2mm",
-    scheduler: Scheduler = None,
-    force: Force = False,
-) -> None:
+@verb()
+def ale(job: Job, *, sample_size: SampleSize = None, fwhm: Fwhm = None) -> None:
     """Activation likelihood estimation: where analyses agree more than by chance."""
-    options = locals()
     from nimare_dask.estimators.ale import ALE
     from nimare_dask.footprint import ALEKernel
 
-    run(
-        lambda _whole, _space: ALE(kernel=ALEKernel(fwhm=fwhm, sample_size=sample_size)),
-        Job.of(options),
-    )
+    run(lambda _whole, _space: ALE(kernel=ALEKernel(fwhm=fwhm, sample_size=sample_size)), job)
 
 
+@verb()
 def mkda(
-    corpus: Corpus,
-    out: Out,
-    select: Select = None,
+    job: Job,
+    *,
     r: Radius = 10.0,
     weighting: Annotated[
         Weighting, typer.Option(help="Analyses count the same, or by the root of sample size.")
     ] = Weighting.uniform,
-    n_iters: NIters = 5000,
-    seed: Seed = None,
-    correct: Correction = Correct.fwe,
-    store: Store = None,
-    plan: Plan = False,
-    voxel_thresh: VoxelThresh = 0.001,
-    coverage: CoverageOption = CoverageChoice.brain,
-    null: NullOption = NullChoice.approximate,
-    tfce: Tfce = False,
-    stop_after: StopAfter = None,
-    mask: Mask = "mni152_2mm",
-    scheduler: Scheduler = None,
-    force: Force = False,
 ) -> None:
     """MKDA density: how many analyses have a focus within reach."""
-    options = locals()
     from nimare_dask.estimators.mkda_density import MKDADensity
     from nimare_dask.footprint import MKDAKernel
 
@@ -105,62 +53,39 @@ def mkda(
         lambda _whole, _space: MKDADensity(
             kernel=MKDAKernel(r=r), weighting="sample_size" if by_size else None
         ),
-        Job.of(options),
+        job,
     )
 
 
-def kda(
-    corpus: Corpus,
-    out: Out,
-    select: Select = None,
-    r: Radius = 10.0,
-    n_iters: NIters = 5000,
-    seed: Seed = None,
-    correct: Correction = Correct.fwe,
-    store: Store = None,
-    plan: Plan = False,
-    voxel_thresh: VoxelThresh = 0.001,
-    coverage: CoverageOption = CoverageChoice.brain,
-    null: NullOption = NullChoice.approximate,
-    tfce: Tfce = False,
-    stop_after: StopAfter = None,
-    mask: Mask = "mni152_2mm",
-    scheduler: Scheduler = None,
-    force: Force = False,
-) -> None:
+@verb()
+def kda(job: Job, *, r: Radius = 10.0) -> None:
     """Kernel density analysis: how many foci lie within reach."""
-    options = locals()
     from nimare_dask.estimators.kda import KDA
     from nimare_dask.footprint import KDAKernel
 
-    run(
-        lambda _whole, _space: KDA(kernel=KDAKernel(r=r)),
-        Job.of(options),
-    )
+    run(lambda _whole, _space: KDA(kernel=KDAKernel(r=r)), job)
 
 
+# Every voxel has a null of its own, so there is no one threshold to make clusters with.
+@verb(
+    fixed={
+        "voxel_thresh": None,
+        "coverage": CoverageChoice.brain,
+        "null": NullChoice.montecarlo,
+        "tfce": False,
+    }
+)
 def scale(
-    corpus: Corpus,
-    out: Out,
-    select: Select = None,
+    job: Job,
+    *,
     pool: Annotated[
         Path | None,
         typer.Option(help="Text file of x y z in mm that foci fall on; all foci of CORPUS else."),
     ] = None,
     sample_size: SampleSize = None,
     fwhm: Fwhm = None,
-    n_iters: NIters = 5000,
-    seed: Seed = None,
-    correct: Correction = Correct.fwe,
-    store: Store = None,
-    plan: Plan = False,
-    stop_after: StopAfter = None,
-    mask: Mask = "mni152_2mm",
-    scheduler: Scheduler = None,
-    force: Force = False,
 ) -> None:
     """SCALE: ALE against where foci are reported at all, whatever the subject."""
-    options = locals()
     from nimare_dask.activation import foci_pool
     from nimare_dask.estimators.scale import SCALE
     from nimare_dask.footprint import ALEKernel
@@ -169,10 +94,7 @@ def scale(
         points = foci_pool(whole, space) if pool is None else _read_points(pool)
         return SCALE(xyz=points, kernel=ALEKernel(fwhm=fwhm, sample_size=sample_size))
 
-    run(
-        make,
-        Job.of(options),
-    )
+    run(make, job)
 
 
 def _read_points(path: Path) -> Any:

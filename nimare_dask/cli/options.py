@@ -1,12 +1,15 @@
-"""Options of the verbs ale, mkda, kda and scale, declared once."""
+"""Options that verbs about groups of analyses share, declared once: the fields of `Job`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -43,104 +46,87 @@ class Weighting(StrEnum):
     sample_size = "sample_size"
 
 
-Corpus = Annotated[Path, typer.Argument(help="A corpus.")]
-Out = Annotated[
-    Path,
-    typer.Argument(
-        help="Folder for images and result.zarr; or, when it ends in .zarr, the result alone."
-    ),
-]
-Select = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Analyses with a weight of a feature, such as 'pain>=0.1'; may be repeated, then all "
-        "must hold. All analyses by default."
-    ),
-]
 SampleSize = Annotated[
     float | None, typer.Option(help="Subjects of every analysis, which give the Gaussian's width.")
 ]
 Fwhm = Annotated[float | None, typer.Option(help="Width of the Gaussian in mm (half maximum).")]
 Radius = Annotated[float, typer.Option("--r", help="Radius of the sphere in mm.")]
-NIters = Annotated[int, typer.Option(min=1, help="Null iterations.")]
-Seed = Annotated[
-    int | None, typer.Option(help="Seed of the iterations; drawn and kept when not given.")
-]
-Correction = Annotated[
-    Correct,
-    typer.Option(
-        help="fwe: family-wise, by null iterations; fdr: Benjamini-Hochberg; bonferroni; none."
-    ),
-]
-Store = Annotated[
-    Path | None,
-    typer.Option(
-        help="Where null iterations are kept as they are done (.zarr), to go on from; beside the "
-        "result by default."
-    ),
-]
-Plan = Annotated[
-    bool, typer.Option("--plan", help="Say tasks, memory and time, from one iteration; then stop.")
-]
-VoxelThresh = Annotated[
-    float, typer.Option(help="Uncorrected p that voxels of clusters are below.")
-]
-CoverageOption = Annotated[
-    CoverageChoice, typer.Option(help="Where foci fall under the null: mask, or grey matter of it.")
-]
-NullOption = Annotated[
-    NullChoice,
-    typer.Option(
-        "--null",
-        help="Uncorrected p values: approximate (fold up to 20,000 analyses, fft beyond), or "
-        "montecarlo (from the iterations).",
-    ),
-]
-Tfce = Annotated[
-    bool, typer.Option("--tfce", help="Add threshold-free cluster enhancement to fwe.")
-]
-StopAfter = Annotated[
-    int | None,
-    typer.Option(
-        min=1,
-        help="Stop early when this many null maxima have reached the largest of the map, by every "
-        "inference: nothing can be significant then.",
-    ),
-]
-Mask = Annotated[str, typer.Option(help="A mask image, or mni152_2mm or mni152_1mm.")]
-Scheduler = Annotated[
-    str | None, typer.Option(help="Address of a running Dask scheduler; else threads here.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Replace the result if it is there.")]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What the four verbs have in common."""
+    """What a verb is told beside its own options; each field is an option, in the order of help."""
 
-    corpus: Path
-    out: Path
-    select: list[str] | None
-    n_iters: int
-    seed: int | None
-    correct: Correct
-    store: Path | None
-    plan: bool
-    voxel_thresh: float | None
-    coverage: str
-    null: str
-    tfce: bool
-    stop_after: int | None
-    mask: str
-    scheduler: str | None
-    force: bool
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any]) -> Job:
-        """Take what the verbs have in common from the options of one of them; SCALE lacks some."""
-        lacking = {"voxel_thresh": None, "coverage": "brain", "null": "montecarlo", "tfce": False}
-        given = {**lacking, **options}
-        return cls(**{field.name: given[field.name] for field in fields(cls)})
+    corpus: Annotated[Path, typer.Argument(help="A corpus.")]
+    out: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder for images and result.zarr; or, when it ends in .zarr, the result alone."
+        ),
+    ]
+    select: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Analyses with a weight of a feature, such as 'pain>=0.1'; may be repeated, then "
+            "all must hold. All analyses by default."
+        ),
+    ] = None
+    n_iters: Annotated[int, typer.Option(min=1, help="Null iterations.")] = 5000
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the iterations; drawn and kept when not given.")
+    ] = None
+    correct: Annotated[
+        Correct,
+        typer.Option(
+            help="fwe: family-wise, by null iterations; fdr: Benjamini-Hochberg; bonferroni; none."
+        ),
+    ] = Correct.fwe
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where null iterations are kept as they are done (.zarr), to go on from; beside "
+            "the result by default."
+        ),
+    ] = None
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Say tasks, memory and time, from one iteration; then stop."),
+    ] = False
+    voxel_thresh: Annotated[
+        float | None, typer.Option(help="Uncorrected p that voxels of clusters are below.")
+    ] = 0.001
+    coverage: Annotated[
+        CoverageChoice,
+        typer.Option(help="Where foci fall under the null: mask, or grey matter of it."),
+    ] = CoverageChoice.brain
+    null: Annotated[
+        NullChoice,
+        typer.Option(
+            "--null",
+            help="Uncorrected p values: approximate (fold up to 20,000 analyses, fft beyond), or "
+            "montecarlo (from the iterations).",
+        ),
+    ] = NullChoice.approximate
+    tfce: Annotated[
+        bool, typer.Option("--tfce", help="Add threshold-free cluster enhancement to fwe.")
+    ] = False
+    stop_after: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Stop early when this many null maxima have reached the largest of the map, by "
+            "every inference: nothing can be significant then.",
+        ),
+    ] = None
+    mask: Annotated[str, typer.Option(help="A mask image, or mni152_2mm or mni152_1mm.")] = (
+        "mni152_2mm"
+    )
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a running Dask scheduler; else threads here.")
+    ] = None
+    force: Annotated[bool, typer.Option("--force", help="Replace the result if it is there.")] = (
+        False
+    )
 
     @property
     def result(self) -> Path:
@@ -158,3 +144,46 @@ class Job:
     def fit_store(self) -> Path:
         """Where the iterations go that uncorrected p values come from."""
         return self.null_store.with_name(f"{self.null_store.stem}.fit.zarr")
+
+
+#: Fields of a Job that the help shows before a verb's own options: what is analysed.
+_BEFORE_OWN = frozenset({"corpus", "out", "select"})
+
+
+def verb(
+    *, fixed: Mapping[str, Any] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Make a command of ``run(job, *, own options)``: typer sees the shared options and its own.
+
+    Parameters
+    ----------
+    fixed
+        Shared options that the verb does not have, and what its job has instead.
+    """
+    fixed = dict(fixed or {})
+    hints = get_type_hints(Job, include_extras=True)
+    offered = {
+        field.name: Parameter(
+            field.name,
+            Parameter.KEYWORD_ONLY,
+            default=Parameter.empty if field.default is MISSING else field.default,
+            annotation=hints[field.name],
+        )
+        for field in fields(Job)
+        if field.name not in fixed
+    }
+
+    def command_of(run: Callable[..., None]) -> Callable[..., None]:
+        _, *own = inspect.signature(run, eval_str=True).parameters.values()
+        before = [option for name, option in offered.items() if name in _BEFORE_OWN]
+        after = [option for name, option in offered.items() if name not in _BEFORE_OWN]
+
+        @functools.wraps(run)
+        def command(**given: Any) -> None:
+            shared = {name: given.pop(name) for name in offered}
+            run(Job(**shared, **fixed), **given)
+
+        command.__signature__ = Signature([*before, *own, *after])  # type: ignore[attr-defined]
+        return command
+
+    return command_of

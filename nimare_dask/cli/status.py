@@ -26,6 +26,7 @@ def status(
 
 
 def _facts(store: Path) -> dict[str, Any]:
+    from nimare_dask.cli.console import say_rate
     from nimare_dask.parallel import checkpoints
     from nimare_dask.parallel.plan import say_seconds
 
@@ -45,7 +46,7 @@ def _facts(store: Path) -> dict[str, Any]:
     if rate is None:
         facts["rate"] = "not known yet"
     else:
-        facts["rate"] = f"{rate:,.3g} iterations a second"
+        facts["rate"] = say_rate(rate, "iterations")
         facts["remaining"] = say_seconds(left / rate) if left else "nothing"
     if found.n_torn:
         facts["note"] = "torn batches are computed again when the run goes on"

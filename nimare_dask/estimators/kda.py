@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from nimare_dask.activation import LocatedFoci
-from nimare_dask.estimators.one_sample import fit_one_sample
+from nimare_dask.estimators import one_sample
 from nimare_dask.estimators.prepared import NullMethod, check_kernel
 from nimare_dask.footprint import KDAKernel
 from nimare_dask.kernels.overlay import pack_footprints
 from nimare_dask.nulls import approximate
-from nimare_dask.space import Coverage, Space
+from nimare_dask.space import Space
 from nimare_dask.statistic import Statistic, StudyValues, whole_numbers
-
-REFERENCES = ("wager2003", "wager2004", "lancaster2007")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,39 +41,15 @@ class KDA:
 
     kernel: KDAKernel = field(default_factory=KDAKernel)
 
+    references: ClassVar[tuple[str, ...]] = ("wager2003", "wager2004", "lancaster2007")
+    fit = one_sample.fit
+
     def __post_init__(self) -> None:
         check_kernel(self, self.kernel, KDAKernel, "KDA counts foci")
 
     def settings(self) -> dict[str, Any]:
         """Parameters for the provenance."""
         return {"estimator": type(self).__name__, **self.kernel.settings()}
-
-    def fit(
-        self,
-        corpus: xr.Dataset,
-        *,
-        space: Space | str = "mni152_2mm",
-        null_method: NullMethod = "approximate",
-        n_iters: int = 5000,
-        random_state: int | None = None,
-        coverage: Coverage = "brain",
-        null: xr.Dataset | None = None,
-    ) -> xr.Dataset:
-        """Fit one group of analyses, now; see :meth:`nimare_dask.ALE.fit`.
-
-        The approximate null is the exact law of a sum of independent numbers of foci.
-        """
-        return fit_one_sample(
-            self,
-            corpus,
-            references=REFERENCES,
-            space=space,
-            null_method=null_method,
-            null=null,
-            n_iters=n_iters,
-            random_state=random_state,
-            coverage=coverage,
-        )
 
     def statistic(
         self, corpus: xr.Dataset, foci: LocatedFoci, space: Space, study: StudyValues

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import xarray as xr
@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 
 from nimare_dask.activation import LocatedFoci
 from nimare_dask.errors import SchemaError, SettingsError, shorten
-from nimare_dask.estimators.one_sample import fit_one_sample
+from nimare_dask.estimators import one_sample
 from nimare_dask.estimators.prepared import NullMethod, check_kernel
 from nimare_dask.footprint import MKDAKernel, sample_sizes
 from nimare_dask.kernels.overlay import pack_footprints
 from nimare_dask.nulls import approximate
-from nimare_dask.space import Coverage, Space
+from nimare_dask.space import Space
 from nimare_dask.statistic import Statistic, StudyValues, whole_numbers
-
-REFERENCES = ("wager2007", "wager2009", "lancaster2007")
 
 #: How fixed-effects analyses are spelt.
 _FIXED_EFFECTS = frozenset({"fixed", "ffx", "fixed-effects", "fixed effects", "fe"})
@@ -138,6 +136,9 @@ class MKDADensity:
     weighting: Weighting = None
     n_histogram_bins: int = 100_000
 
+    references: ClassVar[tuple[str, ...]] = ("wager2007", "wager2009", "lancaster2007")
+    fit = one_sample.fit
+
     def __post_init__(self) -> None:
         check_kernel(self, self.kernel, MKDAKernel, "MKDA counts analyses once at a voxel")
         known = (
@@ -168,34 +169,6 @@ class MKDADensity:
             "weighting": weighting,
             "n_histogram_bins": self.n_histogram_bins,
         }
-
-    def fit(
-        self,
-        corpus: xr.Dataset,
-        *,
-        space: Space | str = "mni152_2mm",
-        null_method: NullMethod = "approximate",
-        n_iters: int = 5000,
-        random_state: int | None = None,
-        coverage: Coverage = "brain",
-        null: xr.Dataset | None = None,
-    ) -> xr.Dataset:
-        """Fit one group of analyses, now; see :meth:`nimare_dask.ALE.fit`.
-
-        The approximate null is the exact law of a sum of independent activations
-        (Poisson-binomial), with weights rounded to bins where they differ.
-        """
-        return fit_one_sample(
-            self,
-            corpus,
-            references=REFERENCES,
-            space=space,
-            null_method=null_method,
-            null=null,
-            n_iters=n_iters,
-            random_state=random_state,
-            coverage=coverage,
-        )
 
     def weights(self, corpus: xr.Dataset) -> NDArray[np.float64]:
         """Weight of each analysis, whose sum is their number, (analysis,)."""

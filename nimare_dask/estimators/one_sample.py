@@ -1,8 +1,9 @@
-"""What fitting ALE, MKDA density and KDA has in common: a null histogram, and maps from it."""
+"""What fitting ALE, MKDA density and KDA has in common: a null histogram, and maps from it.
+
+Each assigns :func:`fit` in its class body, so that it is a method of theirs.
+"""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,23 +15,54 @@ from nimare_dask.estimators.prepared import NullMethod, OneSample, Prepared, sou
 from nimare_dask.kernels import tally
 from nimare_dask.nulls.monte_carlo import monte_carlo_null
 from nimare_dask.provenance import with_step
-from nimare_dask.space import Space, load_space
+from nimare_dask.space import Coverage, Space, load_space
 from nimare_dask.stats import empirical, pz
 
 
-def fit_one_sample(
-    estimator: OneSample,
+def fit(
+    self: OneSample,
     corpus: xr.Dataset,
     *,
-    references: tuple[str, ...],
-    space: Space | str,
-    null_method: NullMethod,
-    null: xr.Dataset | None,
-    **iterations: Any,
+    space: Space | str = "mni152_2mm",
+    null_method: NullMethod = "approximate",
+    n_iters: int = 5000,
+    random_state: int | None = None,
+    coverage: Coverage = "brain",
+    null: xr.Dataset | None = None,
 ) -> xr.Dataset:
-    """Maps ``stat p z logp`` of an estimator whose null is one histogram for all voxels.
+    """Fit one group of analyses, now.
 
-    See :meth:`nimare_dask.ALE.fit`, whose arguments these are.
+    Parameters
+    ----------
+    corpus
+        A corpus; analyses without foci do not count.
+    space
+        See :func:`~nimare_dask.space.load_space`.
+    null_method
+        ``"approximate"``: from what each analysis activates, as if its foci fell anywhere. For ALE
+        the histograms of all analyses, folded in order of ids up to 20,000 analyses and by
+        ``"fft"`` beyond; ``"fold"`` and ``"fft"`` choose one of them. For MKDADensity the exact law
+        of a sum of independent activations (Poisson-binomial), with weights rounded to bins where
+        they differ; for KDA that of a sum of independent numbers of foci.
+        ``"montecarlo"``: from `n_iters` iterations in which foci fall anywhere.
+    n_iters, random_state, coverage, null
+        Of the iterations of ``"montecarlo"``, see
+        :func:`~nimare_dask.nulls.monte_carlo.monte_carlo_null`; or the null that it gave.
+
+    Returns
+    -------
+    maps
+        ``stat p z logp`` (voxel), float32; ``null_weight`` (bin) with ``bin_center``.
+
+    Raises
+    ------
+    SchemaError
+        When the kernel or weights need sample sizes that analyses do not have, or the null is of
+        another estimator, corpus or space.
+    SelectionError
+        When there is no focus at all.
+    SettingsError
+        For a `null_method` or space that cannot be, or a null without ``"montecarlo"``.
     """
     if null_method not in ("approximate", "fold", "fft", "montecarlo"):
         raise SettingsError(
@@ -42,19 +74,24 @@ def fit_one_sample(
             f"A null is given and null_method is {null_method!r}; expected 'montecarlo'."
         )
     space = load_space(space)
-    prepared = Prepared(estimator, corpus, space)
+    prepared = Prepared(self, corpus, space)
     statistic = prepared.statistic
     if null_method == "montecarlo":
         if null is None:
             null = monte_carlo_null(
-                estimator, corpus, space=space, voxel_thresh=None, purpose="fit", **iterations
+                self,
+                corpus,
+                space=space,
+                n_iters=n_iters,
+                voxel_thresh=None,
+                coverage=coverage,
+                random_state=random_state,
+                purpose="fit",
             )
-        prepared.refuse_other(estimator, space, source_of(null))
+        prepared.refuse_other(self, space, source_of(null))
         weights = null["null_histogram"].values.astype(np.float64)
     else:
-        weights = estimator.approximate_null(
-            prepared.corpus, prepared.study, statistic, null_method
-        )
+        weights = self.approximate_null(prepared.corpus, prepared.study, statistic, null_method)
     sums = prepared.observed_sums(space)
     maps = maps_of_bins(empirical.p_of_bins(weights), tally.bins_of(sums, statistic.steps))
     result = results.as_result(
@@ -67,14 +104,14 @@ def fit_one_sample(
         {"bin_center": ("bin", statistic.bins)},
     )
     result.attrs["provenance"] = corpus.attrs.get("provenance", "[]")
-    settings = {**estimator.settings(), "null_method": null_method}
+    settings = {**self.settings(), "null_method": null_method}
     if null is not None:
         settings |= {name: null.attrs[name] for name in ("n_iters", "random_state", "coverage")}
     return with_step(
         result,
-        type(estimator).__name__,
+        type(self).__name__,
         settings=settings,
-        references=references,
+        references=self.references,
         **prepared.facts(corpus, space),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import xarray as xr
@@ -25,7 +25,15 @@ NullMethod = Literal["approximate", "fold", "fft", "montecarlo"]
 
 
 class OneSample(Protocol):
-    """What a null and a fit ask of the settings of an estimator."""
+    """What a null and a fit ask of the settings of an estimator.
+
+    Attributes
+    ----------
+    references
+        Keys of :data:`nimare_dask.provenance.REFERENCES`, which a result names.
+    """
+
+    references: ClassVar[tuple[str, ...]]
 
     @property
     def kernel(self) -> Kernel:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from nimare_dask import results
-from nimare_dask.activation import LocatedFoci
 from nimare_dask.errors import SettingsError
 from nimare_dask.estimators.ale import ale_statistic
 from nimare_dask.estimators.one_sample import maps_of_bins
@@ -20,8 +19,6 @@ from nimare_dask.nulls.monte_carlo import monte_carlo_null
 from nimare_dask.provenance import digest_values, with_step
 from nimare_dask.space import Space, load_space, mm_to_voxel
 from nimare_dask.statistic import Statistic, StudyValues
-
-REFERENCES = ("langner2014", "eickhoff2012", "lancaster2007")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,6 +43,9 @@ class SCALE:
 
     xyz: ArrayLike
     kernel: ALEKernel = field(default_factory=ALEKernel)
+
+    references: ClassVar[tuple[str, ...]] = ("langner2014", "eickhoff2012", "lancaster2007")
+    statistic = ale_statistic
 
     def __post_init__(self) -> None:
         check_kernel(self, self.kernel, ALEKernel, "SCALE unites probabilities")
@@ -119,15 +119,9 @@ class SCALE:
             result,
             "SCALE",
             settings=settings,
-            references=REFERENCES,
+            references=self.references,
             **prepared.facts(corpus, space),
         )
-
-    def statistic(
-        self, corpus: xr.Dataset, foci: LocatedFoci, space: Space, study: StudyValues
-    ) -> Statistic:
-        """Sum of -ln(1 - activation) over analyses, which stands for the union."""
-        return ale_statistic(self.kernel, corpus, space, study)
 
     def approximate_null(
         self, corpus: xr.Dataset, study: StudyValues, statistic: Statistic, method: NullMethod

@@ -39,7 +39,7 @@ def save_result(
     overwrite
         Replace a zarr group that is there.
     report
-        Called with the number of blocks written and of all blocks, for progress.
+        Called with the number of blocks written and of all blocks, before the first and after each.
 
     Raises
     ------

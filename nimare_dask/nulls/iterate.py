@@ -127,7 +127,9 @@ class _Runner:
         n_iters: int,
     ) -> None:
         self.job, self.spans, self.checkpoint = job, spans, checkpoint
-        self.report, self.n_iters, self.n_done = report, n_iters, 0
+        self.report, self.n_iters = report, n_iters
+        self.n_done = n_iters - sum(stop - start for start, stop in spans.values())
+        self.counted: frozenset[int] = frozenset()
 
     def run(self, numbers: list[int], collected: _Collected) -> None:
         """Add batches to what is collected, in any order."""
@@ -143,6 +145,14 @@ class _Runner:
         self._count(0)
         if missing:
             map_iterations(_run_batch, (self.job, dict(self.spans)), missing, take)
+
+    def count_stored(self) -> None:
+        """Report all that the store holds before anything is computed, whenever it is read."""
+        if self.checkpoint is None or self.report is None:
+            return
+        whole = checkpoints.progress(self.checkpoint).done
+        self.counted = frozenset(filter(self._is_stored, self.spans.keys() & set(whole)))
+        self._count(sum(stop - start for start, stop in map(self.spans.__getitem__, self.counted)))
 
     def _count(self, n: int) -> None:
         self.n_done += n
@@ -172,7 +182,8 @@ class _Runner:
                 continue
             maxima, sums, _ = found
             collected.add(self.spans[number][0], Batch(maxima=maxima, sums=sums))
-            self.n_done += len(maxima)
+            if number not in self.counted:
+                self.n_done += len(maxima)
         if n_torn:
             warnings.warn(
                 f"Batches of {self.checkpoint.path} that are torn, and are computed again: "
@@ -203,6 +214,7 @@ def _stop_early(runner: _Runner, collected: _Collected, facts: Mapping[str, Any]
     Some batches run at a time. What they did after that iteration is left out, so the result is
     that of a run of just so many iterations, whatever the batches.
     """
+    runner.count_stored()
     job, observed = runner.job, np.array(facts["observed_max"])
     reached = np.zeros(len(observed), np.int64)
     numbers, at_once = list(runner.spans), 2 * n_workers()

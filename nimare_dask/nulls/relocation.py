@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -48,7 +49,8 @@ class Enhancement:
     step: float = 0.1
 
     def __post_init__(self) -> None:
-        if not (self.E > 0 and self.H > 0 and self.step > 0):
+        values: list[Any] = [self.E, self.H, self.step]
+        if not all(isinstance(value, Real) and 0 < float(value) < np.inf for value in values):
             raise SettingsError(f"tfce is {self}; expected E, H and step above 0.")
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
 from nimare_dask.errors import SourceFormatError, StoreExistsError
-from nimare_dask.parallel.stores import group_attributes, whole_or_nothing
+from nimare_dask.parallel.stores import group_attributes, naming, whole_or_nothing
 from nimare_dask.provenance import digest_values
 from nimare_dask.schema import NULL_KIND, NULL_VERSION
 
@@ -219,13 +219,14 @@ def grow(store: Checkpoint, n_iters: int) -> Checkpoint:
     """Make room for more iterations; those that are done stay."""
     if n_iters <= store.n_iters:
         return store
-    group = _open(store, "r+")
     n_batches = -(-n_iters // store.batch)
-    for name in ("null_max", "log", *store.parts):
-        array: Any = group[name]
-        rows = n_iters if name == "null_max" else n_batches
-        array.resize((rows, array.shape[1]))
-    group.attrs["n_iters"] = n_iters
+    with naming(store.path):
+        group = _open(store, "r+")
+        for name in ("null_max", "log", *store.parts):
+            array: Any = group[name]
+            rows = n_iters if name == "null_max" else n_batches
+            array.resize((rows, array.shape[1]))
+        group.attrs["n_iters"] = n_iters
     return open_checkpoint(store.path)
 
 
@@ -237,12 +238,13 @@ def write_batch(
     seconds: float,
 ) -> None:
     """Write one batch; its line in the log is written last."""
-    group = _open(store, "r+")
     start, stop = store.span(batch)
-    for name, values in parts.items():
-        group[name][batch] = values
-    group["null_max"][start:stop] = maxima
-    group["log"][batch] = (stop - start, time.time(), seconds)
+    with naming(store.path):
+        group = _open(store, "r+")
+        for name, values in parts.items():
+            group[name][batch] = values
+        group["null_max"][start:stop] = maxima
+        group["log"][batch] = (stop - start, time.time(), seconds)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ _THREADS = ("threads", "threading")
 PROCESSES = ("processes", "multiprocessing")
 _SYNCHRONOUS = ("synchronous", "sync", "single-threaded")
 
-#: Called with the number of blocks that are written and the number of all.
+#: Called with what is done and what there is to do; first with what was done before.
 Report = Callable[[int, int], None]
 
 
@@ -46,7 +46,7 @@ def write_blocks(
     path
         A zarr group with an array for each, of the same shape.
     report
-        Called after each block.
+        Called before the first block and after each.
     """
     writes = []
     task = delayed(_write_block, pure=False)
@@ -61,6 +61,8 @@ def write_blocks(
             writes.append(task(blocks[place], str(path.absolute()), name, region))
     if not writes:
         return
+    if report:
+        report(0, len(writes))
     client = active_client()
     if client is None:
         keys = {write.key for write in writes}

@@ -20,6 +20,18 @@ from nimare_dask.errors import SourceFormatError, StoreExistsError
 
 
 @contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Put the path of a store into an error of the disk that names no file, as when it is full."""
+    try:
+        yield
+    except OSError as error:
+        of_network = isinstance(error, ConnectionError | TimeoutError)
+        if error.errno is not None and error.filename is None and not of_network:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def whole_or_nothing(path: Path, *, kind: str, overwrite: bool = False) -> Iterator[Path]:
     """Give a temporary path to write to; rename it to `path` when the block ends well.
 
@@ -35,7 +47,8 @@ def whole_or_nothing(path: Path, *, kind: str, overwrite: bool = False) -> Itera
     unique = uuid.uuid4().hex[:8]
     partial = path.with_name(f".{path.name}.{unique}.part")
     try:
-        yield partial
+        with naming(path):
+            yield partial
         # Another process may have finished the same result meanwhile.
         refuse_existing(path, kind=kind, overwrite=overwrite)
         if path.exists():

@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import zarr
 
 import nimare_dask as nd
+from nimare_dask.cli.app import main
 from tests.builders import coarse_space
 
 #: What every verb is given here: the coarse mask and few iterations.
 N_ITERS = 30
 
 
-def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
-    """Run a command and hold it to its exit code."""
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    stdout: str
+    stderr: str
+
+
+def run(*words: object, code: int = 0) -> Done:
+    """Run a command in this process, which has loaded everything, and hold it to its exit code."""
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+        main([str(word) for word in words])
+    done = Done(out.getvalue(), err.getvalue())
+    assert (ended.value.code or 0) == code, f"exit {ended.value.code}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def run_apart(*words: object) -> Done:
+    """Run a command in a process of its own, as a person does."""
     done = subprocess.run(
         [sys.executable, "-m", "nimare_dask", *map(str, words)],
         capture_output=True,
@@ -31,8 +56,8 @@ def run(*words: object, code: int = 0) -> subprocess.CompletedProcess[str]:
         env={**os.environ, "COLUMNS": "200", "NO_COLOR": "1"},
         check=False,
     )
-    assert done.returncode == code, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return Done(done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")
@@ -56,15 +81,17 @@ def arguments(folder: Path, verb: str, out: str, *words: object) -> list[object]
 
 
 @pytest.mark.parametrize(
-    ("verb", "estimator"),
+    ("verb", "estimator", "command"),
     [
-        ("ale", nd.ALE(kernel=nd.ALEKernel(sample_size=20))),
-        ("mkda", nd.MKDADensity()),
-        ("kda", nd.KDA()),
+        ("ale", nd.ALE(kernel=nd.ALEKernel(sample_size=20)), run_apart),
+        ("mkda", nd.MKDADensity(), run),
+        ("kda", nd.KDA(), run),
     ],
 )
-def test_verb__equals_the_python_interface(folder: Path, verb: str, estimator: nd.ALE) -> None:
-    done = run(*arguments(folder, verb, verb, "--select", "simulated__000>=0.1"))
+def test_verb__equals_the_python_interface(
+    folder: Path, verb: str, estimator: nd.ALE, command: Callable[..., Done]
+) -> None:
+    done = command(*arguments(folder, verb, verb, "--select", "simulated__000>=0.1"))
     assert "z_desc-size_level-cluster_corr-FWE_method-montecarlo: " in done.stderr
     corpus = nd.open_corpus(folder / "corpus.zarr")
     chosen = nd.select(corpus, nd.has_label(corpus, "simulated__000", threshold=0.1))
@@ -171,6 +198,26 @@ def test_store__of_another_run_is_refused(folder: Path) -> None:
     other = arguments(folder, "kda", "second", "--store", folder / "shared.zarr", "--r", "6")
     done = run(*other, code=1)
     assert "holds iterations of another run (r: 10.0 there, 6.0 now" in done.stderr
+
+
+def test_store__of_the_same_run_is_read(folder: Path) -> None:
+    command = arguments(folder, "kda", "again")
+    assert "Null: 30 of 30 iterations in " in run(*command).stderr
+    done = run(*command, "--force")
+    assert "Null: 30 of 30 iterations were done before." in done.stderr
+    assert " iterations a second" not in done.stderr
+
+
+def test_store__on_a_full_disk_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(zarr.Array, "__setitem__", write)
+    store = folder / "elsewhere" / "full.zarr"
+    done = run(*arguments(folder, "kda", "full", "--store", store), code=1)
+    assert done.stderr.splitlines()[-1] == (
+        f"Error: OSError: [Errno {errno.ENOSPC}] No space left on device: '{store}'"
+    )
 
 
 def test_status__reads_a_store(folder: Path) -> None:

@@ -57,6 +57,12 @@ def test_extend__does_only_what_is_missing(tmp_path: Path) -> None:
     assert said[0] == 14 and said[-1] == 40
 
 
+def test_extend__without_a_store_reports_what_there_is_first() -> None:
+    said: list[tuple[int, int]] = []
+    nd.extend_null(run("mkda", 13), 40, report=lambda *done: said.append(done))
+    assert said[0] == (13, 40) and said[-1] == (40, 40)
+
+
 def test_extend__to_what_there_is_changes_nothing() -> None:
     null = run("scale", 13)
     assert_same_null(nd.extend_null(null, 13), null)
@@ -192,3 +198,16 @@ def test_stop_after__interrupted_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match=f"holds {done} of"):
         nd.open_null(tmp_path / "null")
     assert n_done(tmp_path / "null") == done, "opening computes nothing"
+
+
+def test_stop_after__going_on_reports_all_that_is_stored_first(tmp_path: Path) -> None:
+    run("mkda", 100, batch=2, store=tmp_path / "null")
+    lost = [1, 30, 31, 49]
+    for batch in lost:
+        (tmp_path / "null" / "log" / "c" / str(batch) / "0").unlink()
+    said: list[int] = []
+    with threads(1):  # which looks at two batches at a time
+        run(
+            "mkda", 100, stop_after=101, store=tmp_path / "null", report=lambda n, _: said.append(n)
+        )
+    assert sorted(set(said)) == [92, 94, 96, 98, 100] and said == sorted(said)

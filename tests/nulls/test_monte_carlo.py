@@ -265,10 +265,21 @@ def test_settings__that_cannot_be_are_said(settings: dict[str, Any], sentence: s
     assert sentence in str(raised.value)
 
 
-@pytest.mark.parametrize("setting", [{"E": 0}, {"H": -1}, {"step": 0}])
-def test_settings__enhancement_that_cannot_be(setting: dict[str, float]) -> None:
-    with pytest.raises(SettingsError, match=r"expected E, H and step above 0\."):
-        nd.Enhancement(**setting)
+@pytest.mark.parametrize(
+    "settings",
+    [{"E": 0}, {"H": -1}, {"step": 0}, {"E": float("nan")}, {"H": np.inf}, {"step": "fine"}],
+)
+def test_enhancement__refuses_what_cannot_be(settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingsError) as raised:
+        nd.Enhancement(**settings)
+    ((name, value),) = settings.items()
+    assert "expected E, H and step above 0." in str(raised.value)
+    assert f"{name}={value!r}" in str(raised.value)
+
+
+def test_settings__tfce_is_an_enhancement() -> None:
+    with pytest.raises(SettingsError, match=r"tfce is True; expected Enhancement\(E=0.5"):
+        run("mkda", tfce=True)
 
 
 def test_settings__scale_has_no_map_of_z_to_enhance() -> None:

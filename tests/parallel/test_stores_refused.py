@@ -22,6 +22,7 @@ import nimare_dask as nd
 from nimare_dask.errors import SourceFormatError, StoreExistsError
 from nimare_dask.nulls import iterate
 from nimare_dask.parallel import checkpoints
+from nimare_dask.parallel.stores import whole_or_nothing
 from nimare_dask.space import Space
 from tests import null_runs
 from tests.null_runs import ROOT, SPACE, assert_same_null, corpus, names_in, run
@@ -262,6 +263,26 @@ def in_process(code: str, *words: object, mount: bool = False) -> list[Any]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left"), "[Errno 28] No space left: '{path}'"),
+        (OSError(errno.EIO, "Broken", "chunk"), "[Errno 5] Broken: 'chunk'"),
+        (OSError("Without a number"), "Without a number"),
+        (
+            ConnectionRefusedError(errno.ECONNREFUSED, "Refused"),
+            f"[Errno {errno.ECONNREFUSED}] Refused",
+        ),
+    ],
+)
+def test_disk_error__names_the_store(error: OSError, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "made.zarr"
+    with pytest.raises(type(error)) as raised, whole_or_nothing(path, kind="x") as partial:
+        partial.mkdir()
+        raise error
+    assert str(raised.value) == said.format(path=path) and names_in(tmp_path) == []
+
+
 def test_full_disk__is_said_and_goes_on_later(tmp_path: Path) -> None:
     cases = [("mkda", 8), ("scale", 100)]
     begin, *stops = in_process(
@@ -294,12 +315,14 @@ def test_full_disk__is_said_and_goes_on_later(tmp_path: Path) -> None:
         tmp_path,
         json.dumps(cases),
     )
+    assert str(tmp_path / "mkda") in begin[1]
     assert begin[0] == errno.EFBIG and begin[2] == [], (
         "nothing is left of a store that was not made"
     )
     assert names_in(tmp_path) == ["mkda", "scale"]
     for (name, _), stop in zip(cases, stops, strict=True):
         assert stop[0] == errno.EFBIG and "File too large" in stop[1] and "\n" not in stop[1]
+        assert str(tmp_path / name) in stop[1]
         progress = checkpoints.progress(checkpoints.open_checkpoint(tmp_path / name))
         assert 14 <= progress.n_done < 70 and progress.n_torn == 0
         said: list[int] = []
@@ -319,7 +342,7 @@ def test_full_disk__of_a_real_file_system(tmp_path: Path) -> None:
         try:
             run("scale", 600, batch=5, store=disk / "null", report=lambda n, total: done.append(n))
         except OSError as error:
-            print(json.dumps([error.errno, done[-1], os.listdir(disk)]))
+            print(json.dumps([error.errno, done[-1], os.listdir(disk), str(error)]))
         subprocess.run(["mount", "-o", "remount,size=200m", disk], check=True)
         done = []
         null = run("scale", 600, store=disk / "null", report=lambda n, total: done.append(n))
@@ -330,6 +353,7 @@ def test_full_disk__of_a_real_file_system(tmp_path: Path) -> None:
         mount=True,
     )
     assert stopped[0] == errno.ENOSPC and 0 < stopped[1] < 600 and stopped[2] == ["null"]
+    assert "No space left on device" in stopped[3] and str(tmp_path / "null") in stopped[3]
     assert stopped[1] <= again[0] < 600
     expected = run("scale", 600)
     for name, values in again[1].items():

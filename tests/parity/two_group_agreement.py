@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from nimare_dask.activation import activation_maps
 from nimare_dask.estimators.ale import ALE
 from nimare_dask.kernels import difference, exceed
+from nimare_dask.nulls.observed import difference_measures
+from nimare_dask.nulls.stored import job_of
+from nimare_dask.nulls.subtraction import Subtraction
 from nimare_dask.space import Space
 from nimare_dask.stats import pz
 from tests.parity.agreement import assert_within, n_active, stat_error
@@ -207,7 +210,7 @@ def assert_fwe_agrees(
     ours: Mapping[str, Any],
     theirs: Mapping[str, Any],
     n: int,
-    near: Mapping[str, NDArray[np.bool_]],
+    near: Mapping[tuple[str, str], NDArray[np.bool_]],
     *,
     most: int,
 ) -> None:
@@ -220,10 +223,10 @@ def assert_fwe_agrees(
     n
         Iterations.
     near
-        For each name of an effect, voxels whose statistic is within rounding of a null maximum, or
-        of the sign of the uncorrected z; clusters must agree.
+        For an effect and what is compared, voxels where that is within rounding of a null maximum,
+        or of the threshold of clusters.
     most
-        Voxels that may differ for it, of an effect.
+        Voxels that may differ for it, in a map.
     """
     assert set(ours) == set(theirs)
     names = [name for name in theirs if name.startswith("p_")]
@@ -231,11 +234,11 @@ def assert_fwe_agrees(
     for name in names:
         kinds = {kind: f"{kind}{name[1:]}" for kind in ("p", "z", "logp")}
         effect = name.removeprefix("p_desc-").partition("_")[0]
-        effect = effect.removesuffix("Size").removesuffix("Mass")
-        at_voxels = "_level-voxel" in name
+        stem = effect.removesuffix("Size").removesuffix("Mass")
+        inference = effect.removeprefix(stem).lower() or "voxel"
         p = np.minimum(ours[name].astype(np.float64), 1 - 1 / n)
         differs = np.abs(p - theirs[name]) > ONE_FLOAT32
-        wrong = differs & ~near[effect] if at_voxels else differs
+        wrong = differs & ~near.get((stem, inference), np.zeros(len(p), bool))
         assert not wrong.any(), f"{name}: Not equal at {wrong.sum()} voxels"
         assert differs.sum() <= most, f"{name}: {differs.sum()} voxels are on a maximum"
         assert_capped_alike(
@@ -243,6 +246,28 @@ def assert_fwe_agrees(
             {kind: theirs[key][~differs] for kind, key in kinds.items()},
             n,
         )
+
+
+def near_of_difference(
+    theirs: Compared, maps: xr.Dataset, null: xr.Dataset, error: NDArray[np.float64]
+) -> dict[tuple[str, str], NDArray[np.bool_]]:
+    """Voxels where the peer's corrected p of the difference may be another by rounding.
+
+    Where a shuffle is the very division that was observed its masses are those of the observed
+    clusters, but the peer adds these up in float32 and those in float64.
+    """
+    maxima = maxima_of(theirs.nulls)
+    stat, thresh = np.abs(theirs.observed), float(null.attrs["stat_thresh"])
+    at_edge = np.abs(stat - thresh) <= error
+    job = job_of(null)
+    assert isinstance(job, Subtraction)
+    measures = difference_measures(job, maps["stat"].values[0])
+    of_mass = (error + ONE_FLOAT32 * stat.max()) * measures["size"] + ONE_FLOAT32 * measures["mass"]
+    return {
+        (DIFFERENCE, "voxel"): near_maxima(stat, maxima["voxel"], error),
+        (DIFFERENCE, "size"): at_edge,
+        (DIFFERENCE, "mass"): at_edge | near_maxima(measures["mass"], maxima["mass"], of_mass),
+    }
 
 
 def near_maxima(stat: Any, maxima: Any, error: Any) -> NDArray[np.bool_]:
