@@ -24,6 +24,7 @@ choose_numba_cache()
 if TYPE_CHECKING:
     from nimare_dask import corpus
     from nimare_dask.activation import activation_maps, foci_pool
+    from nimare_dask.contrasts import conjunction, contrast
     from nimare_dask.corpus import open_corpus, save_corpus
     from nimare_dask.correct import correct_bonferroni, correct_fdr
     from nimare_dask.errors import (
@@ -86,6 +87,8 @@ _HOME = {
     "UnknownLabelError": "errors",
     "WorkerError": "errors",
     "activation_maps": "activation",
+    "conjunction": "contrasts",
+    "contrast": "contrasts",
     "correct_bonferroni": "correct",
     "correct_fdr": "correct",
     "correct_fwe": "fwe",
@@ -134,6 +137,8 @@ __all__ = [
     "WorkerError",
     "__version__",
     "activation_maps",
+    "conjunction",
+    "contrast",
     "corpus",
     "correct_bonferroni",
     "correct_fdr",

@@ -93,7 +93,7 @@ def correct_fwe(maps: xr.Dataset, null: xr.Dataset, *, tail: Tail = "empirical")
     result = maps.assign(corrected).assign_coords(inference=null["inference"])
     if tested is not None:
         for name in corrected:
-            result[name].attrs["tested"] = tested
+            result[name].attrs["effects"] = tested
     return with_step(
         describe(result),
         "correct_fwe",
@@ -119,36 +119,46 @@ def _refuse_other_null(maps: xr.Dataset, null: xr.Dataset, job: Job) -> None:
     refuse_difference(shared, source_of(maps))
 
 
-def _p_of(
-    values: NDArray[np.float64], maxima: NDArray[np.float64], tail: Tail
-) -> NDArray[np.float64]:
-    """P of each value, (voxel,): 1 for those that every maximum reaches, and for 0."""
-    look_up = empirical.p_of_maxima if tail == "empirical" else empirical.p_of_maxima_with_tail
-    p = np.ones(len(values))
-    inside = (values > 0) & (values >= maxima.min())
-    p[inside] = look_up(values[inside], maxima)
-    return p
-
-
-def _output(
-    p: NDArray[np.float64], name: str, sign: NDArray[Any] | None = None
+def _corrected(
+    values: NDArray[np.float64],
+    maxima: NDArray[np.float64],
+    tail: Tail,
+    name: str,
+    sign: NDArray[Any] | None = None,
 ) -> NDArray[np.float32]:
-    """One corrected map of p values; z is two-sided where there is a sign, and else one-sided."""
-    nlogp = pz.p_to_nlogp(p)
+    """One corrected map, (voxel,), of what is compared and its null maxima, (iteration,).
+
+    p is 1 for values that every maximum reaches, and for 0; the others are few and repeat. z is
+    two-sided where there is a sign, and else one-sided.
+    """
+    look_up = empirical.p_of_maxima if tail == "empirical" else empirical.p_of_maxima_with_tail
+    out = np.full(len(values), 1 if name == "p" else 0, np.float32)
+    inside = np.flatnonzero((values > 0) & (values >= maxima.min()))
+    distinct, which = np.unique(values[inside], return_inverse=True)
+    nlogp = pz.p_to_nlogp(look_up(distinct, maxima))
     if name == "z":
-        z = pz.nlogp_to_z(nlogp, "one" if sign is None else "two")
-        return np.asarray(z if sign is None else z * sign, np.float32)
-    return (pz.nlogp_to_p(nlogp) if name == "p" else pz.nlogp_to_logp(nlogp)).astype(np.float32)
+        found = pz.nlogp_to_z(nlogp, "one" if sign is None else "two")
+    else:
+        found = pz.nlogp_to_p(nlogp) if name == "p" else pz.nlogp_to_logp(nlogp)
+    out[inside] = found[which]
+    if name == "z" and sign is not None:
+        out *= sign.astype(np.float32)
+    return out
 
 
 def _one_group(maps: xr.Dataset, null: xr.Dataset, job: Relocation, tail: Tail) -> Corrected:
     observed = observed_measures(job, maps)
-    p = [
-        _p_of(observed[name], null["null_max"].values[:, row], tail)
-        for row, name in enumerate(null["inference"].values.tolist())
-    ]
+    maxima = null["null_max"].values
     return {
-        f"{output}_fwe": (("inference", "voxel"), np.stack([_output(row, output) for row in p]))
+        f"{output}_fwe": (
+            ("inference", "voxel"),
+            np.stack(
+                [
+                    _corrected(observed[name], maxima[:, row], tail, output)
+                    for row, name in enumerate(null["inference"].values.tolist())
+                ]
+            ),
+        )
         for output in _OUTPUTS
     }
 
@@ -167,8 +177,8 @@ def _difference(
     for output in _OUTPUTS:
         values = np.full((len(names), len(effects), len(sign)), np.nan, np.float32)
         for place, name in enumerate(names):
-            p = _p_of(observed[name], null["null_max"].values[:, place], tail)
-            values[place, row] = _output(p, output, sign)
+            maxima = null["null_max"].values[:, place]
+            values[place, row] = _corrected(observed[name], maxima, tail, output, sign)
         corrected[f"{output}_fwe"] = (("inference", "effect", "voxel"), values)
     return corrected, [tested]
 
@@ -265,6 +275,6 @@ def _correct_block(
     out = np.empty(z.shape, np.float32)
     which = np.broadcast_to(which, (*z.shape[:-1], 1))
     for at in np.ndindex(z.shape[:-1]):
-        p = _p_of(measure(z[at]), maxima[int(which[at][0])], tail)
-        out[at] = _output(p, output, np.sign(z[at]))
+        null = maxima[int(which[at][0])]
+        out[at] = _corrected(measure(z[at]), null, tail, output, np.sign(z[at]))
     return out

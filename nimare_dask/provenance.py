@@ -30,6 +30,9 @@ REFERENCES = {
     "laird2005": "Laird AR, et al. (2005). ALE meta-analysis: controlling the false discovery rate "
     "and performing statistical contrasts. Human Brain Mapping 25(1):155-164. "
     "doi:10.1002/hbm.20136",
+    "nichols2005": "Nichols T, Brett M, Andersson J, Wager T, Poline JB (2005). Valid conjunction "
+    "inference with the minimum statistic. NeuroImage 25(3):653-660. "
+    "doi:10.1016/j.neuroimage.2004.12.005",
     "eickhoff2012": "Eickhoff SB, Bzdok D, Laird AR, Kurth F, Fox PT (2012). Activation likelihood "
     "estimation meta-analysis revisited. NeuroImage 59(3):2349-2361. "
     "doi:10.1016/j.neuroimage.2011.09.017",

@@ -104,10 +104,11 @@ def map_keys(maps: xr.Dataset) -> Iterator[MapKey]:
         named = [dim for dim in array.dims if dim in _NAMED]
         if not named:
             yield MapKey(_map_name(variable), variable, {})
-        tested = array.attrs.get("tested")
+        # Maps of some effects may not be defined; then they are NaN, and have no name.
+        defined = array.attrs.get("effects")
         for labels in product(*(maps[dim].values.tolist() for dim in named)) if named else []:
             key = dict(zip(map(str, named), labels, strict=True))
-            if tested is None or key.get("effect") in tested:
+            if defined is None or key.get("effect") in defined:
                 yield MapKey(_map_name(variable, **key), variable, key)
 
 

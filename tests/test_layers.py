@@ -33,7 +33,9 @@ LAYERS: tuple[frozenset[str], ...] = (
             "simulate",
         }
     ),
-    frozenset({"estimators", "nulls", "correct", "fwe", "decode", "annotate", "diagnostics"}),
+    frozenset(
+        {"estimators", "nulls", "correct", "fwe", "contrasts", "decode", "annotate", "diagnostics"}
+    ),
     frozenset({"io", "report"}),
     frozenset(
         {""}

@@ -54,6 +54,29 @@ def associate(
         Fdr,
         typer.Option(help="With --fdr. indep: Benjamini-Hochberg; negcorr: Benjamini-Yekutieli."),
     ] = Fdr.indep,
+    fwe: Annotated[
+        bool,
+        typer.Option(
+            "--fwe",
+            help="Add z corrected for the family of all voxels: by voxel, by size and by mass of "
+            "clusters. One null of shuffled labels serves all features; it tests association.",
+        ),
+    ] = False,
+    n_iters: Annotated[int, typer.Option(min=1, help="With --fwe: null iterations.")] = 5000,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="With --fwe: seed of the iterations; drawn and kept when not given."),
+    ] = None,
+    voxel_thresh: Annotated[
+        float, typer.Option(help="With --fwe: uncorrected p that voxels of clusters are below.")
+    ] = 0.001,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --fwe: where null iterations are kept as they are done (.zarr), to go on "
+            "from; beside the result by default."
+        ),
+    ] = None,
     min_analyses: Annotated[int, typer.Option(help="Drop features that fewer analyses have.")] = 1,
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a running Dask scheduler; else threads here.")
@@ -63,10 +86,12 @@ def associate(
     """Compare, for every feature, the analyses that have it with the rest (MKDA chi-square)."""
     import time
 
-    from nimare_dask.cli.console import peak_memory, say, sentences_for_warnings
+    from nimare_dask.cli.console import peak_memory, progress, say, sentences_for_warnings
+    from nimare_dask.cli.outcome import told_where_to_go_on
     from nimare_dask.corpus import open_corpus
     from nimare_dask.estimators.mkda_chi2 import MKDAChi2
     from nimare_dask.footprint import MKDAKernel
+    from nimare_dask.nulls.label_permutation import feature_null
     from nimare_dask.parallel.execute import connected
     from nimare_dask.parallel.stores import refuse_existing
     from nimare_dask.schema import RESULT_KIND
@@ -76,18 +101,36 @@ def associate(
     refuse_existing(out, kind=RESULT_KIND, overwrite=force)
     estimator = MKDAChi2(kernel=MKDAKernel(r=r))
     space = load_space(mask)
+    store = store or out.with_name(f"{out.stem}.null.zarr")
+    studies = open_corpus(corpus)
     with sentences_for_warnings(), connected(scheduler):
         maps = estimator.fit_features(
-            open_corpus(corpus),
+            studies,
             threshold=threshold,
             features=feature,
             space=space,
             min_analyses=min_analyses,
-            chunks="feature" if fdr else "voxel",
+            chunks="feature" if fdr or fwe else "voxel",
         )
-        effects = [str(name) for name in effect or Effect]
+        maps = maps.sel(effect=[str(name) for name in effect or Effect])
+        null = None
+        if fwe:
+            say(f"Null iterations are kept in {store}.")
+            with told_where_to_go_on(store), progress("Null", "iterations") as report:
+                null = feature_null(
+                    studies,
+                    sizes=maps,
+                    estimator=estimator,
+                    effects=[str(name) for name in effect or [Effect.association]],
+                    space=space,
+                    n_iters=n_iters,
+                    voxel_thresh=voxel_thresh,
+                    random_state=seed,
+                    store=store,
+                    report=report,
+                )
         maps = save_features(
-            maps.sel(effect=effects), out, fdr_method=str(fdr_method) if fdr else None, force=force
+            maps, out, fdr_method=str(fdr_method) if fdr else None, null=null, force=force
         )
     _say_foci_outside(maps)
     sizes = maps["n_selected"].values
@@ -111,13 +154,19 @@ def _say_foci_outside(maps: xr.Dataset) -> None:
 
 
 def save_features(
-    maps: xr.Dataset, out: Path, *, fdr_method: str | None, force: bool
+    maps: xr.Dataset,
+    out: Path,
+    *,
+    fdr_method: str | None = None,
+    null: xr.Dataset | None = None,
+    force: bool,
 ) -> xr.Dataset:
     """Correct, plan, compute and write the z maps of features; give the saved result."""
     import dask.array as da
 
     from nimare_dask.cli.console import progress, say
     from nimare_dask.correct import correct_fdr
+    from nimare_dask.fwe import correct_fwe
     from nimare_dask.io.results import open_result, save_result
     from nimare_dask.parallel.plan import plan
 
@@ -125,16 +174,19 @@ def save_features(
     if fdr_method is not None:
         maps = correct_fdr(maps, method="indep" if fdr_method == "indep" else "negcorr")
         keep.append(f"z_fdr_{fdr_method}")
+    if null is not None:
+        maps = correct_fwe(maps, null)
+        keep.append("z_fwe")
     maps = maps[keep]
     lazy = {name: maps[name].data for name in keep if isinstance(maps[name].data, da.Array)}
-    _warm_up(fdr=fdr_method is not None)
+    _warm_up(fdr=fdr_method is not None, fwe=null is not None)
     say(f"{maps.sizes['feature']:,} features x {maps.sizes['voxel']:,} voxels. {plan(lazy)}")
     with progress("Computing") as report:
         save_result(maps, out, overwrite=force, report=report)
     return open_result(out)
 
 
-def _warm_up(*, fdr: bool) -> None:
+def _warm_up(*, fdr: bool, fwe: bool) -> None:
     """Run the kernels once on next to nothing, so that compiling them is not in the plan."""
     import warnings
 
@@ -142,6 +194,8 @@ def _warm_up(*, fdr: bool) -> None:
 
     from nimare_dask.correct import correct_fdr
     from nimare_dask.estimators.mkda_chi2 import MKDAChi2
+    from nimare_dask.fwe import correct_fwe
+    from nimare_dask.nulls.label_permutation import feature_null
     from nimare_dask.simulate import simulate_corpus
     from nimare_dask.space import Space
 
@@ -150,6 +204,9 @@ def _warm_up(*, fdr: bool) -> None:
         warnings.simplefilter("ignore")
         corpus = simulate_corpus(20, n_foci=40, n_features=2, effects_per_feature=1, space=tiny)
         maps = MKDAChi2().fit_features(
-            corpus, threshold=0.01, space=tiny, chunks="feature" if fdr else "voxel"
+            corpus, threshold=0.01, space=tiny, chunks="feature" if fdr or fwe else "voxel"
         )
         (correct_fdr(maps)["z_fdr_indep"] if fdr else maps["z"]).compute(scheduler="synchronous")
+        if fwe:
+            null = feature_null(corpus, sizes=maps, n_iters=1, space=tiny)
+            correct_fwe(maps, null)["z_fwe"].compute(scheduler="synchronous")

@@ -10,10 +10,10 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
 from nimare_dask import results
-from nimare_dask.errors import SchemaError, SettingsError
+from nimare_dask.errors import SchemaError
 from nimare_dask.estimators.ale import ALE, union_statistic
 from nimare_dask.estimators.prepared import check_kernel, refuse_difference, source_of
-from nimare_dask.estimators.two_groups import Pooled, pool
+from nimare_dask.estimators.two_groups import Gates, Pooled, gates_of, pool
 from nimare_dask.footprint import ALEKernel
 from nimare_dask.nulls.label_permutation import label_permutation_null
 from nimare_dask.nulls.stored import job_of
@@ -109,7 +109,7 @@ class ALESubtraction:
             When one inference map is given without the other, or none of their voxels is active.
         """
         space = load_space(space)
-        gates = _gates(inference_map1, inference_map2, space)
+        gates = gates_of(inference_map1, inference_map2, space)
         pooled = pool(group1, group2, space)
         if null is None:
             null = label_permutation_null(
@@ -179,35 +179,10 @@ class ALESubtraction:
         return job.with_threshold(stat_thresh)
 
 
-def _gates(
-    first: ArrayLike | None, second: ArrayLike | None, space: Space
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-    """Where each group is active."""
-    if first is None and second is None:
-        return None
-    if first is None or second is None:
-        raise SettingsError("One inference map is given; expected both, or none.")
-    gates = []
-    for name, values in (("inference_map1", first), ("inference_map2", second)):
-        array = np.asarray(values)
-        if array.shape != (space.n_voxels,):
-            raise SchemaError(
-                f"{name} has shape {array.shape}; expected ({space.n_voxels},), a value for each "
-                f"voxel of {space}."
-            )
-        gates.append(array > 0)
-    if not (gates[0] | gates[1]).any():
-        raise SettingsError(
-            "No voxel of either inference map is above 0, so there is nothing to compare; use "
-            "other maps, or a higher alpha."
-        )
-    return gates[0], gates[1]
-
-
 def _maps_of_counts(
     null: xr.Dataset,
     stat: NDArray[np.float32],
-    gates: tuple[NDArray[np.bool_], NDArray[np.bool_]] | None,
+    gates: Gates | None,
 ) -> dict[str, NDArray[np.float64]]:
     """Maps ``p z logp`` from the numbers of shuffles at least and at most as high, (voxel,)."""
     up, low = (null[name].values.astype(np.int64) for name in ("null_up", "null_low"))

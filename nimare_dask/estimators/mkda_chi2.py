@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_matrix
 
 from nimare_dask import activation, results
@@ -28,7 +28,7 @@ from nimare_dask.errors import (
     find_label,
     shorten,
 )
-from nimare_dask.estimators.two_groups import Pooled, refuse_shared, with_foci
+from nimare_dask.estimators.two_groups import Pooled, gates_of, refuse_shared, with_foci
 from nimare_dask.footprint import MKDAKernel
 from nimare_dask.kernels.exceed import EFFECTS
 from nimare_dask.nulls.label_counts import LabelCounts, chi2_threshold
@@ -99,6 +99,8 @@ class MKDAChi2:
         unselected: xr.Dataset,
         *,
         space: Space | str = "mni152_2mm",
+        inference_map1: ArrayLike | None = None,
+        inference_map2: ArrayLike | None = None,
     ) -> xr.Dataset:
         """Compare two groups of analyses, now.
 
@@ -108,6 +110,10 @@ class MKDAChi2:
             Corpora with no analysis in common. Analyses without foci do not count.
         space
             See :func:`~nimare_dask.space.load_space`.
+        inference_map1, inference_map2
+            Where each group is active, (voxel,), such as its corrected main effect; voxels above 0
+            count. With them association is kept where the selected analyses are more often active
+            and their map is above 0, or the others and theirs is; elsewhere chi2 is 0 and p is 1.
 
         Returns
         -------
@@ -119,8 +125,11 @@ class MKDAChi2:
         ------
         SelectionError
             When a group has no foci, or the groups share an analysis.
+        SchemaError, SettingsError
+            For inference maps that cannot be.
         """
         space = load_space(space)
+        gates = gates_of(inference_map1, inference_map2, space)
         corpora = [with_foci(selected, "selected"), with_foci(unselected, "unselected")]
         refuse_shared(*corpora)
         foci = activation.locate(corpora, space)
@@ -130,6 +139,11 @@ class MKDAChi2:
             Counting(foci, self.kernel, space).by_voxel(membership, shapes.VOXEL_CHUNK).compute()
         )
         maps = self._pair(counts, n_first, foci.n_analyses)
+        if gates is not None:
+            z = maps["z"][1]
+            off = ~((z > 0) & gates[0] | (z < 0) & gates[1])
+            for name, nothing in (("z", 0), ("chi2", 0), ("p", 1), ("logp", 0)):
+                maps[name][1, off] = nothing
         result = results.as_result(
             {name: (_pair_dims(name), values) for name, values in maps.items()},
             space,
@@ -139,7 +153,8 @@ class MKDAChi2:
                 "probability": _labels("probability", self._pair_probabilities()),
             },
         )
-        return self._signed(result, foci, [selected, unselected], n_selected=n_first)
+        choice = {"n_selected": n_first, "directional": gates is not None}
+        return self._signed(result, foci, [selected, unselected], **choice)
 
     def fit_features(
         self,

@@ -7,15 +7,18 @@ from typing import Any, Protocol
 
 import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from nimare_dask import activation, schema
 from nimare_dask import corpus as _corpus
 from nimare_dask.activation import LocatedFoci
-from nimare_dask.errors import SelectionError, shorten
+from nimare_dask.errors import SchemaError, SelectionError, SettingsError, shorten
 from nimare_dask.nulls.jobs import Job
 from nimare_dask.selection import select
 from nimare_dask.space import Space
+
+#: Where group 1 is active, and where group 2 is: (voxel,) each.
+Gates = tuple[NDArray[np.bool_], NDArray[np.bool_]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,3 +134,34 @@ def refuse_shared(selected: xr.Dataset, unselected: xr.Dataset) -> None:
             f"{shared.size:,} analyses are in both groups ({shorten(shared.tolist())}); an "
             "analysis can be selected or not. Use nd.select(corpus, ~mask) for the others."
         )
+
+
+def gates_of(first: ArrayLike | None, second: ArrayLike | None, space: Space) -> Gates | None:
+    """Where each group is active, from two inference maps (voxel,); None without them.
+
+    Raises
+    ------
+    SchemaError
+        When a map is not of this space.
+    SettingsError
+        When one is missing, or nothing is active.
+    """
+    if first is None and second is None:
+        return None
+    if first is None or second is None:
+        raise SettingsError("One inference map is given; expected both, or none.")
+    gates = []
+    for name, values in (("inference_map1", first), ("inference_map2", second)):
+        array = np.asarray(values)
+        if array.shape != (space.n_voxels,):
+            raise SchemaError(
+                f"{name} has shape {array.shape}; expected ({space.n_voxels},), a value for each "
+                f"voxel of {space}."
+            )
+        gates.append(array > 0)
+    if not (gates[0] | gates[1]).any():
+        raise SettingsError(
+            "No voxel of either inference map is above 0, so there is nothing to compare; use "
+            "other maps, or a higher alpha."
+        )
+    return gates[0], gates[1]

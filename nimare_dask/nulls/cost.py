@@ -13,9 +13,13 @@ _BATCH_SECONDS = 2.0
 _BATCHES = (10, 25, 50, 100, 250)
 
 
-def batch_size(job: Job) -> int:
-    """Iterations that take about two seconds, by what they have to compute."""
-    most = max(1.0, _BATCH_SECONDS / job.seconds())
+#: Batches that there are at least, so that every core of a laptop has some.
+_FEWEST_BATCHES = 8
+
+
+def batch_size(job: Job, n_iters: int) -> int:
+    """Iterations that take about two seconds by what they compute; fewer for short runs."""
+    most = max(1.0, min(_BATCH_SECONDS / job.seconds(), n_iters / _FEWEST_BATCHES))
     return max([size for size in _BATCHES if size <= most], default=_BATCHES[0])
 
 
@@ -27,7 +31,7 @@ def plan_iterations(job: Job, n_iters: int) -> Plan:
         began = time.perf_counter()
         job.run(iteration, iteration + 1)
         each.append(time.perf_counter() - began)
-    workers, n_tasks = n_workers(), -(-n_iters // batch_size(job))
+    workers, n_tasks = n_workers(), -(-n_iters // batch_size(job, n_iters))
     return Plan(
         n_tasks=n_tasks,
         task_bytes=job.task_bytes(),

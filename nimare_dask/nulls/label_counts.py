@@ -31,14 +31,16 @@ SEARCH_FROM = 10.8
 #: and voxel that is measured.
 _ANALYSIS_SECONDS, _VOXEL_SECONDS = 3e-6, 3e-9
 
+#: About the bytes of the table of runs, and of building it, for each focus.
+_TABLE_BYTES = 600
+
+#: Threads of one process build the table of runs once, not each for itself.
+_building = threading.Lock()
+
 
 def chi2_threshold(voxel_thresh: float | None) -> float | None:
     """Chi-square with one degree of freedom that a share `voxel_thresh` is above by chance."""
     return None if voxel_thresh is None else float(distributions.chi2.isf(voxel_thresh, 1))
-
-
-#: Threads of one process build the table of runs once, not each for itself.
-_building = threading.Lock()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,7 +184,7 @@ class LabelCounts:
     def task_bytes(self) -> int:
         """About the memory of a running batch, and its share of the tables."""
         n_voxels = int(self.mask.sum())
-        return 60 * n_voxels + 40 * 50 * len(self.ijk)
+        return 60 * n_voxels + _TABLE_BYTES * len(self.ijk)
 
     def to_dataset(self) -> xr.Dataset:
         """All of it as one dataset, from which :func:`from_dataset` makes it again."""

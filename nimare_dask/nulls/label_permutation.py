@@ -14,11 +14,14 @@ from nimare_dask import activation
 from nimare_dask import corpus as _corpus
 from nimare_dask.errors import SettingsError
 from nimare_dask.estimators.mkda_chi2 import MKDAChi2
-from nimare_dask.estimators.two_groups import TwoGroups, pool, with_foci
+from nimare_dask.estimators.two_groups import Pooled, TwoGroups, pool, with_foci
+from nimare_dask.kernels.exceed import EFFECTS
+from nimare_dask.nulls.cost import plan_iterations
 from nimare_dask.nulls.label_counts import LabelCounts, chi2_threshold
 from nimare_dask.nulls.redraw import Redraw
 from nimare_dask.nulls.scheme import check_asked, run, seed_of
 from nimare_dask.parallel.execute import Report
+from nimare_dask.parallel.plan import Plan
 from nimare_dask.provenance import plain
 from nimare_dask.space import Coverage, Space, load_space
 
@@ -169,17 +172,8 @@ def random_foci_null(
         batch=batch,
         coverage=coverage,
     )
-    _check_estimator(estimator)
     pooled = pool(selected, unselected, space)
-    job = Redraw(
-        n_foci=pooled.foci.n_foci,
-        in_first=pooled.in_first,
-        columns=estimator.kernel.footprint(space),
-        pool=space.pool(coverage),
-        mask=space.mask,
-        chi2_thresh=chi2_threshold(voxel_thresh),
-        random_state=seed_of(random_state, store),
-    )
+    job = _redraw(estimator, pooled, seed_of(random_state, store), voxel_thresh, coverage)
     facts = _facts(
         "random_foci_null",
         estimator,
@@ -189,6 +183,48 @@ def random_foci_null(
         coverage=coverage,
     )
     return run(job, facts, n_iters=n_iters, batch=batch, store=store, report=report)
+
+
+def plan_permutation(
+    estimator: TwoGroups,
+    selected: xr.Dataset,
+    unselected: xr.Dataset,
+    *,
+    space: Space | str = "mni152_2mm",
+    n_iters: int = 5000,
+    voxel_thresh: float | None = 0.001,
+    relocate: bool = False,
+) -> Plan:
+    """Say what :func:`label_permutation_null` would cost, or with `relocate` random_foci_null.
+
+    Some iterations are done here and now.
+    """
+    check_asked(n_iters=n_iters, voxel_thresh=voxel_thresh, random_state=None)
+    pooled = pool(selected, unselected, load_space(space))
+    if relocate:
+        return plan_iterations(_redraw(estimator, pooled, 0, voxel_thresh, "brain"), n_iters)
+    job = estimator.permutation_job(
+        pooled, random_state=0, voxel_thresh=voxel_thresh, stat_thresh=None
+    )
+    return plan_iterations(job, n_iters)
+
+
+def _redraw(
+    estimator: object,
+    pooled: Pooled,
+    random_state: int,
+    voxel_thresh: float | None,
+    coverage: Coverage,
+) -> Redraw:
+    return Redraw(
+        n_foci=pooled.foci.n_foci,
+        in_first=pooled.in_first,
+        columns=_chi2(estimator).kernel.footprint(pooled.space),
+        pool=pooled.space.pool(coverage),
+        mask=pooled.space.mask,
+        chi2_thresh=chi2_threshold(voxel_thresh),
+        random_state=random_state,
+    )
 
 
 def feature_null(
@@ -249,8 +285,7 @@ def feature_null(
     """
     space = load_space(space)
     check_asked(n_iters=n_iters, voxel_thresh=voxel_thresh, random_state=random_state, batch=batch)
-    estimator = estimator or MKDAChi2()
-    _check_estimator(estimator)
+    estimator = _chi2(estimator or MKDAChi2())
     whole = with_foci(corpus, "corpus")
     ids = np.array(whole["analysis_id"].values.tolist())
     foci = activation.locate([whole], space).take(np.argsort(ids, kind="stable"))
@@ -302,11 +337,12 @@ def _check_threshold(stat_thresh: float | None) -> None:
         raise SettingsError(f"stat_thresh is {stat_thresh!r}; expected a statistic above 0.")
 
 
-def _check_estimator(estimator: object) -> None:
+def _chi2(estimator: object) -> MKDAChi2:
     if not isinstance(estimator, MKDAChi2):
         raise SettingsError(
             f"estimator is a {type(estimator).__name__}; this null is that of MKDAChi2."
         )
+    return estimator
 
 
 def _sizes(sizes: ArrayLike | xr.Dataset, n: int) -> NDArray[np.int64]:
@@ -328,8 +364,6 @@ def _sizes(sizes: ArrayLike | xr.Dataset, n: int) -> NDArray[np.int64]:
 
 
 def _effects(effects: Sequence[str]) -> tuple[str, ...]:
-    from nimare_dask.kernels.exceed import EFFECTS
-
     given = (effects,) if isinstance(effects, str) else tuple(effects)
     wrong = [name for name in given if name not in EFFECTS]
     if wrong or not given or len(set(given)) != len(given):

@@ -73,7 +73,7 @@ def run(
     report: Report | None,
 ) -> xr.Dataset:
     """Do all iterations of a job, or those that its store lacks."""
-    n_iters, batch = int(n_iters), int(batch or batch_size(job))
+    n_iters, batch = int(n_iters), int(batch or batch_size(job, int(n_iters)))
     if store is None:
         return iterate(job, facts, n_iters=n_iters, batch=batch, report=report)
     checkpoint = checkpoint_of(Path(store), job, facts, n_iters=n_iters, batch=batch)

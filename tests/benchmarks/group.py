@@ -24,6 +24,7 @@ import xarray as xr
 import nimare_dask as nd
 from nimare_dask.estimators.prepared import OneSample, Prepared
 from nimare_dask.nulls.cost import batch_size
+from nimare_dask.nulls.jobs import Job
 from nimare_dask.nulls.monte_carlo import relocate
 from nimare_dask.nulls.relocation import Relocation
 from tests.benchmarks.amounts import (
@@ -71,7 +72,7 @@ def iteration(inputs: Inputs, size: Size) -> dict[str, Any]:
     for kind in KINDS:
         job = null_job(estimator_of(kind), corpus, space)
         job.run(0, 2)
-        seconds = _seconds(lambda run, job=job: job.run(run * n, (run + 1) * n), amounts.runs)
+        seconds = time_runs(lambda run, job=job: job.run(run * n, (run + 1) * n), amounts.runs)
         kinds[kind] = [each / n for each in seconds]
     return _facts(corpus) | {"kinds": kinds}
 
@@ -87,7 +88,7 @@ def approximate(inputs: Inputs, size: Size, z_file: Path) -> dict[str, Any]:
     def fit(_: int) -> None:
         found[:] = [estimator.fit(corpus, space=space, null_method=method)]
 
-    seconds = _seconds(fit, amounts_of(inputs).fits[size])
+    seconds = time_runs(fit, amounts_of(inputs).fits[size])
     np.save(z_file, found[0]["z"].values)
     return _facts(corpus) | {"seconds": seconds, "method": method, "z": str(z_file)}
 
@@ -110,22 +111,32 @@ def scaling(inputs: Inputs, workers: bool, threads: int) -> dict[str, Any]:
             estimator, corpus, space=space, n_iters=n_iters, random_state=run, maps=maps
         )
 
+    facts = _facts(corpus) | {"n_iters": amounts.scaling, "batch": batch_size(job, amounts.scaling)}
+    return facts | shared_null(null, job, amounts.scaling_runs, threads if workers else None)
+
+
+def shared_null(
+    null: Callable[..., object], job: Job, runs: int, n_workers: int | None
+) -> dict[str, Any]:
+    """Time a null that threads share, or so many worker processes, which are warm by then.
+
+    `null` gets the number of the run, and the number of iterations where it is not to do all.
+    """
+
     def measured() -> dict[str, Any]:
         null(0, 1)
-        (ready,) = _seconds(lambda run: null(run, 1), 1)
-        return {"ready_seconds": ready, "seconds": _seconds(null, amounts.scaling_runs)}
+        (ready,) = time_runs(lambda run: null(run, 1), 1)
+        return {"ready_seconds": ready, "seconds": time_runs(null, runs)}
 
-    facts = _facts(corpus) | {"n_iters": amounts.scaling, "batch": batch_size(job)}
-    if not workers:
-        return facts | measured()
-    with _cluster(threads) as client:
+    if n_workers is None:
+        return measured()
+    with _cluster(n_workers) as client:
         client.run(_warm, job)
-        facts |= measured()
-        largest = max(peak_mb(), *client.run(peak_mb).values())
-    return facts | {"peak_mb": largest}
+        found = measured()
+        return found | {"peak_mb": max(peak_mb(), *client.run(peak_mb).values())}
 
 
-def _warm(job: Relocation) -> None:
+def _warm(job: Job) -> None:
     job.run(0, 1)
 
 
@@ -180,8 +191,8 @@ def whole(inputs: Inputs) -> dict[str, Any]:
     before = peak_mb()
     begin_peak()
     job.run(0, 1)
-    seconds = _seconds(lambda run: job.run(run, run + 1), amounts_of(inputs).whole)
-    batch = batch_size(job)
+    seconds = time_runs(lambda run: job.run(run, run + 1), amounts_of(inputs).whole)
+    batch = batch_size(job, 5000)
     n_tasks = -(-N_PLANNED // batch)
     each_core = -(-n_tasks // N_PLANNED_CORES) * batch  # iterations of the core that has most
     return _facts(corpus) | {
@@ -203,7 +214,7 @@ def _facts(corpus: xr.Dataset) -> dict[str, Any]:
     return {"n_analyses": corpus.sizes["analysis"], "n_foci": corpus.sizes["focus"]}
 
 
-def _seconds(action: Callable[[int], object], runs: int) -> list[float]:
+def time_runs(action: Callable[[int], object], runs: int) -> list[float]:
     """How long each run takes; `action` gets its number."""
     seconds = []
     for run in range(runs):

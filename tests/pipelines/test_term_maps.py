@@ -8,27 +8,16 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
-from scipy import sparse
 
 import nimare_dask as nd
+from tests.pipelines.files import FILES, write_files
 
 SCRIPT = Path(__file__).resolve().parents[2] / "pipelines" / "term_maps.py"
 
 
 def test_term_maps__from_files_to_images(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    ids = [f"s{index}" for index in range(30)]
-    foci = pd.DataFrame(rng.integers(-40, 40, (300, 3)), columns=["x", "y", "z"])
-    foci.insert(0, "id", np.repeat(ids, 10))
-    foci.to_csv(tmp_path / "coordinates.tsv", sep="\t", index=False)
-    pd.DataFrame({"id": ids}).to_csv(tmp_path / "metadata.tsv", sep="\t", index=False)
-    sparse.save_npz(tmp_path / "f.npz", sparse.csc_matrix(rng.random((30, 4)) > 0.5, dtype=float))
-    (tmp_path / "v.txt").write_text("a\nb\nc\nd\n")
-    affine = np.diag([6.0, 6.0, 6.0, 1.0])
-    affine[:3, 3] = -60
-    nib.Nifti1Image(np.ones((20, 20, 20), np.uint8), affine).to_filename(tmp_path / "mask.nii.gz")
-    names = ("coordinates.tsv", "metadata.tsv", "f.npz", "v.txt", "out")
+    write_files(tmp_path)
+    names = (*FILES, "out")
     options = ("--threshold", "0.5", "--space", str(tmp_path / "mask.nii.gz"), "--feature", "c")
     done = subprocess.run(
         [sys.executable, SCRIPT, *(tmp_path / name for name in names), *options],

@@ -1,0 +1,239 @@
+"""The verb contrast: two groups of analyses."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nimare_dask.cli.options import (
+    Correct,
+    CoverageChoice,
+    Fwhm,
+    Job,
+    NullChoice,
+    Radius,
+    SampleSize,
+    verb,
+)
+from nimare_dask.cli.outcome import correct, say_plan, told_where_to_go_on, write
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from nimare_dask.estimators.ale_subtraction import ALESubtraction
+    from nimare_dask.estimators.mkda_chi2 import MKDAChi2
+    from nimare_dask.space import Space
+
+
+class Method(StrEnum):
+    """What compares the groups."""
+
+    chi2 = "chi2"
+    ale = "ale"
+
+
+class Permute(StrEnum):
+    """What is left to chance in the iterations."""
+
+    labels = "labels"
+    foci = "foci"
+
+
+@verb(
+    fixed={
+        "select": None,
+        "null": NullChoice.montecarlo,
+        "tfce": False,
+        "stop_after": None,
+    }
+)
+def contrast(
+    job: Job,
+    *,
+    group1: Annotated[
+        str, typer.Option(help="Analyses with a weight of a feature, such as 'pain>=0.1'.")
+    ],
+    group2: Annotated[
+        str, typer.Option(help="Analyses to compare with, such as 'reward>=0.1'; or rest.")
+    ] = "rest",
+    method: Annotated[
+        Method,
+        typer.Option(help="chi2: MKDA chi-square (association); ale: difference of ALE."),
+    ] = Method.chi2,
+    r: Radius = 10.0,
+    sample_size: SampleSize = None,
+    fwhm: Fwhm = None,
+    drop_shared: Annotated[
+        bool, typer.Option("--drop-shared", help="Leave out analyses that are in both groups.")
+    ] = False,
+    main_effects: Annotated[
+        bool,
+        typer.Option(
+            "--main-effects",
+            help="Compare only where the main effect of a group is significant by itself, "
+            "corrected by --correct; adds main effects and their conjunction.",
+        ),
+    ] = False,
+    alpha: Annotated[
+        float, typer.Option(help="With --main-effects: the largest p of main effects and contrast.")
+    ] = 0.05,
+    permute: Annotated[
+        Permute,
+        typer.Option(
+            help="Family-wise null of chi2: labels shuffled among analyses, or foci that fall "
+            "anywhere (see --coverage)."
+        ),
+    ] = Permute.labels,
+) -> None:
+    """Compare two groups of analyses: where one reports activation more often than the other."""
+    from nimare_dask.cli.conditions import two_groups
+    from nimare_dask.cli.console import sentences_for_warnings
+    from nimare_dask.corpus import open_corpus
+    from nimare_dask.errors import SettingsError
+    from nimare_dask.parallel.execute import connected
+    from nimare_dask.parallel.stores import refuse_existing
+    from nimare_dask.schema import RESULT_KIND
+    from nimare_dask.space import load_space
+
+    if method == Method.ale and permute == Permute.foci:
+        raise SettingsError("--permute foci is for --method chi2; ale shuffles labels.")
+    if permute == Permute.labels and job.coverage != CoverageChoice.brain:
+        raise SettingsError("--coverage is for --permute foci; labels have no place.")
+    if not job.plan:
+        refuse_existing(job.result, kind=RESULT_KIND, overwrite=job.force)
+    estimator = _estimator(method, r, sample_size, fwhm)
+    space = load_space(job.mask)
+    with sentences_for_warnings(), connected(job.scheduler):
+        groups = two_groups(open_corpus(job.corpus), group1, group2, drop_shared=drop_shared)
+        if job.plan:
+            _say_plan(estimator, *groups, space, job, permute)
+            return
+        with told_where_to_go_on(*_stores(job, main_effects=main_effects)):
+            if main_effects:
+                maps = _by_main_effects(estimator, *groups, space, job, alpha)
+            else:
+                maps = _compare(estimator, *groups, space, job, permute)
+    write(maps, job)
+
+
+def _stores(job: Job, *, main_effects: bool) -> list[Path]:
+    """Where the iterations go: one store, or a folder of the stores of three nulls."""
+    return [job.null_store.with_suffix("") if main_effects else job.null_store]
+
+
+def _estimator(
+    method: Method, r: float, sample_size: float | None, fwhm: float | None
+) -> ALESubtraction | MKDAChi2:
+    from nimare_dask.estimators.ale_subtraction import ALESubtraction
+    from nimare_dask.estimators.mkda_chi2 import MKDAChi2
+    from nimare_dask.footprint import ALEKernel, MKDAKernel
+
+    if method == Method.ale:
+        return ALESubtraction(kernel=ALEKernel(fwhm=fwhm, sample_size=sample_size))
+    return MKDAChi2(kernel=MKDAKernel(r=r))
+
+
+def _compare(
+    estimator: ALESubtraction | MKDAChi2,
+    group1: xr.Dataset,
+    group2: xr.Dataset,
+    space: Space,
+    job: Job,
+    permute: Permute,
+) -> xr.Dataset:
+    """Fit and correct."""
+    from nimare_dask.cli.console import progress, say
+    from nimare_dask.estimators.ale_subtraction import ALESubtraction
+    from nimare_dask.nulls.label_permutation import label_permutation_null, random_foci_null
+
+    is_ale = isinstance(estimator, ALESubtraction)
+    null = None
+    # The shuffles of ALE give uncorrected p values too.
+    if is_ale or job.correct == Correct.fwe:
+        say(f"Null iterations are kept in {job.null_store}.")
+        job.null_store.parent.mkdir(parents=True, exist_ok=True)
+        settings: dict[str, Any] = {
+            "space": space,
+            "n_iters": job.n_iters,
+            "voxel_thresh": job.voxel_thresh,
+            "random_state": job.seed,
+            "store": job.null_store,
+        }
+        with progress("Null", "iterations") as report:
+            if permute == Permute.labels:
+                null = label_permutation_null(estimator, group1, group2, report=report, **settings)
+            elif not isinstance(estimator, ALESubtraction):
+                null = random_foci_null(
+                    estimator,
+                    group1,
+                    group2,
+                    coverage="gm" if job.coverage == CoverageChoice.gm else "brain",
+                    report=report,
+                    **settings,
+                )
+    if isinstance(estimator, ALESubtraction):
+        maps = estimator.fit(group1, group2, space=space, null=null)
+    else:
+        maps = estimator.fit(group1, group2, space=space)
+    return correct(maps, job, null)
+
+
+def _by_main_effects(
+    estimator: ALESubtraction | MKDAChi2,
+    group1: xr.Dataset,
+    group2: xr.Dataset,
+    space: Space,
+    job: Job,
+    alpha: float,
+) -> xr.Dataset:
+    from nimare_dask.cli.console import progress, say
+    from nimare_dask.contrasts import contrast as compare_by_main_effects
+    from nimare_dask.errors import SettingsError
+
+    if job.correct == Correct.none:
+        raise SettingsError(
+            "--main-effects needs a correction; use --correct fwe, fdr or bonferroni."
+        )
+    (stores,) = _stores(job, main_effects=True)
+    say(f"Null iterations are kept in {stores}.")
+    stores.mkdir(parents=True, exist_ok=True)
+    with progress("Null", "iterations") as report:
+        return compare_by_main_effects(
+            group1,
+            group2,
+            pairwise=estimator,
+            correct=job.correct.value,  # type: ignore[arg-type]
+            alpha=alpha,
+            space=space,
+            n_iters=job.n_iters,
+            voxel_thresh=job.voxel_thresh or 0.001,
+            random_state=job.seed,
+            store=stores,
+            report=report,
+        )
+
+
+def _say_plan(
+    estimator: ALESubtraction | MKDAChi2,
+    group1: xr.Dataset,
+    group2: xr.Dataset,
+    space: Space,
+    job: Job,
+    permute: Permute,
+) -> None:
+    from nimare_dask.nulls.label_permutation import plan_permutation
+
+    say_plan(
+        plan_permutation(
+            estimator,
+            group1,
+            group2,
+            space=space,
+            n_iters=job.n_iters,
+            voxel_thresh=job.voxel_thresh,
+            relocate=permute == Permute.foci,
+        )
+    )
