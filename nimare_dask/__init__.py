@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     )
     from nimare_dask.estimators.ale import ALE
     from nimare_dask.estimators.ale_subtraction import ALESubtraction
+    from nimare_dask.estimators.balanced import BalancedALESubtraction
     from nimare_dask.estimators.kda import KDA
     from nimare_dask.estimators.mkda_chi2 import MKDAChi2
     from nimare_dask.estimators.mkda_density import MKDADensity, StudyWeights
@@ -67,6 +68,7 @@ _HOME = {
     "ALE": "estimators.ale",
     "ALEKernel": "footprint",
     "ALESubtraction": "estimators.ale_subtraction",
+    "BalancedALESubtraction": "estimators.balanced",
     "CorpusWarning": "errors",
     "DownloadError": "errors",
     "Enhancement": "nulls.relocation",
@@ -116,6 +118,7 @@ __all__ = [
     "ALE",
     "ALEKernel",
     "ALESubtraction",
+    "BalancedALESubtraction",
     "CorpusWarning",
     "DownloadError",
     "Enhancement",

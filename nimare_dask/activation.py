@@ -60,11 +60,7 @@ class LocatedFoci:
 
     def take(self, order: NDArray[np.intp]) -> LocatedFoci:
         """The same analyses in another order, (analysis,)."""
-        first = np.append(0, np.cumsum(self.n_foci))[order]
-        n_foci = self.n_foci[order]
-        start = np.append(0, np.cumsum(n_foci))[:-1]
-        places = np.arange(int(n_foci.sum())) + np.repeat(first - start, n_foci)
-        return replace(self, ijk=self.ijk[places], n_foci=n_foci)
+        return replace(self, ijk=self.ijk[foci_of(self.n_foci, order)], n_foci=self.n_foci[order])
 
     def report(self) -> dict[str, Any]:
         """The counts, for provenance and for people."""
@@ -74,6 +70,18 @@ class LocatedFoci:
             "n_foci_outside_mask": self.n_outside_mask,
             "n_foci_outside_volume": self.n_outside_volume,
         }
+
+
+def foci_of(n_foci: NDArray[np.integer], analyses: NDArray[np.integer]) -> NDArray[np.intp]:
+    """Positions of the foci of some analyses, one analysis after the other, (focus,).
+
+    `n_foci` (analysis,) counts those of each; foci lie one analysis after the other.
+    """
+    first = np.append(0, np.cumsum(n_foci, dtype=np.intp))[analyses]
+    found = n_foci[analyses]
+    start = np.append(0, np.cumsum(found, dtype=np.intp))[:-1]
+    places: NDArray[np.intp] = np.repeat(first - start, found)
+    return places + np.arange(len(places))
 
 
 def locate(corpora: list[xr.Dataset], space: Space) -> LocatedFoci:
@@ -180,16 +188,27 @@ def value_steps(
     """
     dense, footprint_of = kernel.footprints(corpus, space)
     if kernel.union:
-        exact = [footprint.astype(np.float32) for footprint in dense]
-        values = np.unique(np.concatenate([[np.float32(0)], *(part.ravel() for part in exact)]))
-    else:  # foci add up, so a value is a number of foci
-        exact = [footprint.astype(np.float32) for footprint in dense]
-        values = np.arange(int(corpus["analysis_n_foci"].values.max()) + 1, dtype=np.float32)
+        return *values_of_union(dense), footprint_of
+    # Foci add up, so a value is a number of foci.
+    values = np.arange(int(corpus["analysis_n_foci"].values.max()) + 1, dtype=np.float32)
+    return values, _positions(dense, values), footprint_of
+
+
+def values_of_union(
+    dense: list[NDArray[np.float64]],
+) -> tuple[NDArray[np.float32], overlay.Footprints]:
+    """Values that the maximum of footprints can have, and footprints of positions in them."""
+    exact = [footprint.astype(np.float32).ravel() for footprint in dense]
+    values = np.unique(np.concatenate([[np.float32(0)], *exact]))
+    return values, _positions(dense, values)
+
+
+def _positions(dense: list[NDArray[np.float64]], values: NDArray[np.float32]) -> overlay.Footprints:
     kind = np.int16 if len(values) <= np.iinfo(np.int16).max else np.int32
     places: list[NDArray[np.signedinteger]] = [
-        np.searchsorted(values, part).astype(kind) for part in exact
+        np.searchsorted(values, footprint.astype(np.float32)).astype(kind) for footprint in dense
     ]
-    return values, overlay.pack_footprints(places), footprint_of
+    return overlay.pack_footprints(places)
 
 
 def study_values(

@@ -33,6 +33,8 @@ REFERENCES = {
     "nichols2005": "Nichols T, Brett M, Andersson J, Wager T, Poline JB (2005). Valid conjunction "
     "inference with the minimum statistic. NeuroImage 25(3):653-660. "
     "doi:10.1016/j.neuroimage.2004.12.005",
+    "jale": "Frahm L, Hoffstaedter F, et al. JALE, software for ALE meta-analysis: balanced "
+    "contrasts of groups of different size.",
     "eickhoff2012": "Eickhoff SB, Bzdok D, Laird AR, Kurth F, Fox PT (2012). Activation likelihood "
     "estimation meta-analysis revisited. NeuroImage 59(3):2349-2361. "
     "doi:10.1016/j.neuroimage.2011.09.017",

@@ -127,6 +127,9 @@ VARIABLES: dict[str, Variable] = {
     "null_low": Variable(
         ("voxel",), "integer", "iteration", "null iterations at most as high as the observed map"
     ),
+    "null_surviving": Variable(
+        ("voxel",), "integer", "subset", "subsets in which a voxel is in a cluster that survives"
+    ),
     "size": Variable(("size",), "integer", "analysis", "analyses that have the label"),
     "effect": Variable(("effect",), "text", "", "which chi-square"),
     "probability": Variable(("probability",), "text", "", "of what, A activation, F the feature"),

@@ -160,12 +160,10 @@ class ALESubtraction:
         stat_thresh: float | None,
     ) -> Subtraction:
         """Iterations in which analyses change groups."""
-        parts = [self.kernel.footprints(corpus, pooled.space) for corpus in pooled.corpora]
-        dense = [footprint for footprints, _ in parts for footprint in footprints]
-        which = np.concatenate([parts[0][1], parts[1][1] + np.int32(len(parts[0][0]))])
+        dense, which = pooled.footprints(self.kernel)
         job = Subtraction(
             # Bins are those of histograms, which a difference has none of.
-            statistic=union_statistic(dense, which[pooled.order], np.zeros(1)),
+            statistic=union_statistic(dense, which, np.zeros(1)),
             ijk=pooled.foci.ijk,
             n_foci=pooled.foci.n_foci,
             in_first=pooled.in_first,

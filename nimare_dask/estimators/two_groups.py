@@ -13,6 +13,7 @@ from nimare_dask import activation, schema
 from nimare_dask import corpus as _corpus
 from nimare_dask.activation import LocatedFoci
 from nimare_dask.errors import SchemaError, SelectionError, SettingsError, shorten
+from nimare_dask.footprint import Kernel
 from nimare_dask.nulls.jobs import Job
 from nimare_dask.selection import select
 from nimare_dask.space import Space
@@ -59,6 +60,14 @@ class Pooled:
         """Whether each pooled analysis is of the first group, (analysis,)."""
         return self.order < self.sizes[0]
 
+    def footprints(self, kernel: Kernel) -> tuple[list[NDArray[np.float64]], NDArray[np.int32]]:
+        """Footprints, and which of them each pooled analysis has, (analysis,)."""
+        (first, of_first), (second, of_second) = (
+            kernel.footprints(corpus, self.space) for corpus in self.corpora
+        )
+        which = np.concatenate([of_first, of_second + np.int32(len(first))])
+        return [*first, *second], which[self.order]
+
     def facts(self) -> dict[str, Any]:
         """What a provenance keeps of the input."""
         without = sum(corpus.sizes["analysis"] for corpus in self.given) - self.foci.n_analyses
@@ -72,7 +81,15 @@ class Pooled:
         }
 
 
-class TwoGroups(Protocol):
+class Settings(Protocol):
+    """Settings of an estimator of any kind."""
+
+    def settings(self) -> dict[str, Any]:
+        """Parameters for the provenance."""
+        ...
+
+
+class TwoGroups(Settings, Protocol):
     """What a label permutation asks of the settings of an estimator."""
 
     def permutation_job(
@@ -84,10 +101,6 @@ class TwoGroups(Protocol):
         stat_thresh: float | None,
     ) -> Job:
         """Iterations in which analyses change groups."""
-        ...
-
-    def settings(self) -> dict[str, Any]:
-        """Parameters for the provenance."""
         ...
 
 

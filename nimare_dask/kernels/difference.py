@@ -174,3 +174,16 @@ def measure(voxel, difference, threshold, grid, room, members):  # type: ignore[
         found = largest_clusters(members.voxel[:n], members.excess[:n], grid, room)
         size, mass = max(size, found[0]), max(mass, found[1])
     return largest, size, mass / MASS_SCALE
+
+
+@njit(nogil=True, cache=True)
+def add_survival(table, subsets, scale, out):  # type: ignore[no-untyped-def]
+    """Add 1 - ALE of each of `subsets` (subset, member) of a table (analysis, voxel) to `out`.
+
+    The table holds -ln(1 - activation) in units of 1 / scale.
+    """
+    sums = np.empty(table.shape[1], table.dtype)
+    for subset in range(subsets.shape[0]):
+        add_analyses(table, subsets[subset], sums)
+        for voxel in range(out.shape[0]):
+            out[voxel] += np.exp(-np.float64(sums[voxel]) / scale)

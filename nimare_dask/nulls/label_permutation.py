@@ -14,7 +14,7 @@ from nimare_dask import activation
 from nimare_dask import corpus as _corpus
 from nimare_dask.errors import SettingsError
 from nimare_dask.estimators.mkda_chi2 import MKDAChi2
-from nimare_dask.estimators.two_groups import Pooled, TwoGroups, pool, with_foci
+from nimare_dask.estimators.two_groups import Pooled, Settings, TwoGroups, pool, with_foci
 from nimare_dask.kernels.exceed import EFFECTS
 from nimare_dask.nulls.cost import plan_iterations
 from nimare_dask.nulls.label_counts import LabelCounts, chi2_threshold
@@ -115,7 +115,7 @@ def label_permutation_null(
         voxel_thresh=voxel_thresh,
         stat_thresh=stat_thresh,
     )
-    facts = _facts(
+    facts = facts_of(
         "label_permutation_null",
         estimator,
         pooled.facts(),
@@ -174,7 +174,7 @@ def random_foci_null(
     )
     pooled = pool(selected, unselected, space)
     job = _redraw(estimator, pooled, seed_of(random_state, store), voxel_thresh, coverage)
-    facts = _facts(
+    facts = facts_of(
         "random_foci_null",
         estimator,
         pooled.facts(),
@@ -307,12 +307,12 @@ def feature_null(
         "n_analyses_without_foci": corpus.sizes["analysis"] - foci.n_analyses,
         **foci.report(),
     }
-    facts = _facts("feature_null", estimator, whole_facts, corpus, voxel_thresh=voxel_thresh)
+    facts = facts_of("feature_null", estimator, whole_facts, corpus, voxel_thresh=voxel_thresh)
     return run(job, facts, n_iters=n_iters, batch=batch, store=store, report=report)
 
 
-def _facts(
-    scheme: str, estimator: TwoGroups, facts: dict[str, Any], corpus: xr.Dataset, **told: Any
+def facts_of(
+    scheme: str, estimator: Settings, facts: dict[str, Any], corpus: xr.Dataset, **told: Any
 ) -> dict[str, Any]:
     """What a null keeps of how it was made."""
     kept: dict[str, Any] = plain(

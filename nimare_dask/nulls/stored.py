@@ -8,7 +8,14 @@ from pathlib import Path
 import xarray as xr
 
 from nimare_dask.errors import SchemaError, SettingsError
-from nimare_dask.nulls import label_counts, redraw, relocation, subtraction
+from nimare_dask.nulls import (
+    label_counts,
+    mean_difference,
+    redraw,
+    relocation,
+    subsets,
+    subtraction,
+)
 from nimare_dask.nulls.iterate import checkpoint_of, iterate, stopping_point
 from nimare_dask.nulls.jobs import Batch, Job, n_maxima
 from nimare_dask.nulls.scheme import is_whole
@@ -21,6 +28,8 @@ _JOBS: dict[str, Callable[[xr.Dataset], Job]] = {
     "label counts": label_counts.from_dataset,
     "redraw": redraw.from_dataset,
     "subtraction": subtraction.from_dataset,
+    "surviving": subsets.Surviving.from_dataset,
+    "mean difference": mean_difference.MeanDifference.from_dataset,
 }
 
 

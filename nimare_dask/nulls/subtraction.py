@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from nimare_dask.activation import foci_of
 from nimare_dask.kernels import clusters, difference, overlay, prefixes
 from nimare_dask.nulls.jobs import STEPS, Batch, pack_mask, raw_numbers, unpack_mask
 from nimare_dask.nulls.label_counts import INFERENCES
@@ -95,22 +96,13 @@ class Subtraction:
         """The mask as runs."""
         return overlay.place_of(self.mask)
 
-    @cached_property
-    def first_focus(self) -> NDArray[np.int64]:
-        """Where the foci of each analysis begin, (analysis + 1,)."""
-        return np.append(0, np.cumsum(self.n_foci, dtype=np.int64))
-
     def sums(self, analyses: NDArray[np.integer]) -> NDArray[np.signedinteger]:
         """Sums of -ln(1 - activation) over some analyses, rebuilt from their foci, (voxel,)."""
-        n_foci = self.n_foci[analyses]
-        start = np.append(0, np.cumsum(n_foci))[:-1]
-        places = np.arange(int(n_foci.sum())) + np.repeat(
-            self.first_focus[analyses] - start, n_foci
-        )
+        places = foci_of(self.n_foci, analyses)
         out = np.empty(int(self.place.first_voxel[-1]), self.statistic.sum_type)
         overlay.sum_footprints(
             self.ijk[places].astype(np.int32),
-            np.repeat(np.arange(len(analyses), dtype=np.int32), n_foci),
+            np.repeat(np.arange(len(analyses), dtype=np.int32), self.n_foci[analyses]),
             self.statistic.footprint_of[analyses],
             self.statistic.footprints,
             True,
