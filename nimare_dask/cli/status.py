@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,6 +49,11 @@ def _facts(store: Path) -> dict[str, Any]:
     else:
         facts["rate"] = say_rate(rate, "iterations")
         facts["remaining"] = say_seconds(left / rate) if left else "nothing"
+    failed = checkpoints.failures(opened)
+    facts["runs that failed"] = len(failed)
+    if failed:
+        when = datetime.fromtimestamp(failed[-1]["when"]).isoformat(" ", "minutes")
+        facts["last failure"] = f"{when} {failed[-1]['error']}"
     if found.n_torn:
         facts["note"] = "torn batches are computed again when the run goes on"
     return facts

@@ -95,10 +95,15 @@ def iterate(
     if before is not None:
         collected.add(0, before)
     runner = _Runner(job, spans, checkpoint, report, n_iters)
-    if facts["stop_after"] is None or not look_for_stop:
-        runner.run(list(spans), collected)
-    else:
-        _stop_early(runner, collected, facts)
+    try:
+        if facts["stop_after"] is None or not look_for_stop:
+            runner.run(list(spans), collected)
+        else:
+            _stop_early(runner, collected, facts)
+    except Exception as error:
+        if checkpoint is not None:
+            checkpoints.note_failure(checkpoint, error)
+        raise
     return _null_dataset(job, facts, collected, batch, checkpoint)
 
 

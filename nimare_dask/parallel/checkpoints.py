@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,20 @@ def write_batch(
             group[name][batch] = values
         group["null_max"][start:stop] = maxima
         group["log"][batch] = (stop - start, time.time(), seconds)
+
+
+def note_failure(store: Checkpoint, error: BaseException) -> None:
+    """Keep that a run ended in an error, for people who look later; never an error itself."""
+    note = {"when": time.time(), "error": f"{type(error).__name__}: {error}"}
+    # Whatever keeps this from being written is likely the error itself.
+    with suppress(Exception):
+        log = _open(store, "r+")["log"]
+        log.attrs["failures"] = [*log.attrs.get("failures", []), note]
+
+
+def failures(store: Checkpoint) -> list[dict[str, Any]]:
+    """When runs of a store ended in an error, and which, oldest first."""
+    return list(_open(store, "r")["log"].attrs.get("failures", []))
 
 
 @dataclass(frozen=True)

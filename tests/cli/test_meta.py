@@ -250,3 +250,25 @@ def test_ctrl_c__leaves_a_store_to_go_on_from(folder: Path) -> None:
     assert "keeps the iterations that are done. Run the same command again" in said
     told = json.loads(run("status", store, "--json").stdout)
     assert 0 < told["iterations done"] < 20_000
+
+
+def test_status__tells_of_runs_that_failed(folder: Path) -> None:
+    store = folder / "failed.zarr"
+    corpus = nd.open_corpus(folder / "corpus.zarr")
+    estimator = nd.KDA(kernel=nd.KDAKernel(r=10))
+    space = nd.load_space(str(folder / "mask.nii.gz"))
+
+    def fail(done: int, _total: int) -> None:
+        if done:
+            raise RuntimeError("lost the\nnetwork")
+
+    settings = {"space": space, "n_iters": 20, "batch": 10, "random_state": 0, "store": store}
+    for _ in range(2):
+        with pytest.raises(RuntimeError):
+            nd.monte_carlo_null(estimator, corpus, report=fail, **settings)
+    told = json.loads(run("status", store, "--json").stdout)
+    assert told["runs that failed"] == 2
+    assert told["last failure"].endswith("RuntimeError: lost the\nnetwork")
+    nd.monte_carlo_null(estimator, corpus, **settings)
+    told = json.loads(run("status", store, "--json").stdout)
+    assert told["iterations to do"] == 0 and told["runs that failed"] == 2
