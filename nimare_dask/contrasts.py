@@ -69,7 +69,8 @@ def contrast(
     space
         See :func:`~nimare_dask.load_space`.
     n_iters, random_state
-        Of the shuffles of ALESubtraction, and of the null of main effects with ``"fwe"``.
+        Of the shuffles of ALESubtraction, and of the nulls of main effects with ``"fwe"`` (that of
+        group 2 has the next seed).
     voxel_thresh
         Uncorrected p that voxels of clusters are below, with ``"fwe"``.
     store
@@ -105,11 +106,7 @@ def contrast(
         raise SettingsError(f"correct is {correct!r}; expected 'fdr', 'bonferroni' or 'fwe'.")
     if not 0 < alpha < 1:
         raise SettingsError(f"alpha is {alpha!r}; expected a p value.")
-    iterations: dict[str, Any] = {
-        "n_iters": n_iters,
-        "random_state": random_state,
-        "report": report,
-    }
+    iterations: dict[str, Any] = {"n_iters": n_iters, "report": report}
     effects = [
         _main_effect(
             main,
@@ -119,9 +116,10 @@ def contrast(
             alpha,
             store=None if store is None else Path(store) / f"{name}.null.zarr",
             voxel_thresh=voxel_thresh,
+            random_state=None if random_state is None else random_state + number,
             **iterations,
         )
-        for name, corpus in (("group1", group1), ("group2", group2))
+        for number, (name, corpus) in enumerate((("group1", group1), ("group2", group2)))
     ]
     gates: Any = {"inference_map1": effects[0], "inference_map2": effects[1]}
     if isinstance(pairwise, ALESubtraction):
@@ -131,6 +129,7 @@ def contrast(
             group2,
             space=space,
             voxel_thresh=None,
+            random_state=random_state,
             store=None if store is None else Path(store) / "contrast.null.zarr",
             **iterations,
         )

@@ -195,6 +195,7 @@ class BalancedALESubtraction:
             n_draws=self.difference_iterations,
             null_method=self.null_method,
             random_state=seed,
+            step=STEPS["difference"],
         )
         null = iterate("difference", null_job, n_iters)["null_max"].values
         inside = prior[space.mask]

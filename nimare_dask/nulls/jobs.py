@@ -12,7 +12,7 @@ from numpy.random import PCG64, SeedSequence
 from numpy.typing import NDArray
 
 #: What iterations are drawn for; each has a stream of random numbers of its own.
-STEPS = {"null": 0, "fit": 1, "threshold": 2}
+STEPS = {"null": 0, "fit": 1, "threshold": 2, "difference": 3}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,18 +18,20 @@ from numpy.typing import NDArray
 from scipy import stats
 from scipy.stats import distributions
 
-from nimare_dask.correct import correct_fdr
+from nimare_dask.contrasts import conjunction, contrast
 from nimare_dask.estimators.ale import ALE
 from nimare_dask.estimators.ale_subtraction import ALESubtraction
 from nimare_dask.estimators.mkda_chi2 import MKDAChi2
+from nimare_dask.estimators.mkda_density import MKDADensity
+from nimare_dask.footprint import MKDAKernel
 from nimare_dask.fwe import correct_fwe
 from nimare_dask.nulls.jobs import below, raw_numbers
 from nimare_dask.nulls.label_permutation import label_permutation_null, random_foci_null
 from nimare_dask.nulls.redraw import Redraw
 from nimare_dask.nulls.stored import job_of
-from tests.parity.agreement import assert_within, maps_of
+from tests.parity.agreement import assert_within, generic_error, maps_of
 from tests.parity.cases import SIZE_20, ale, space
-from tests.parity.peer import ONE_FLOAT32, assert_maps_agree
+from tests.parity.peer import ONE_FLOAT32, assert_corrected_within, assert_maps_agree
 from tests.parity.peer_two_groups import (
     EFFECTS,
     Compared,
@@ -156,13 +158,11 @@ def check_subtraction_fwe(both: Subtracted, most: int = 5) -> None:
     # 1 - 1 / n there it is the side with more.
     sign = np.sign(both.maps["z"].values[0]) == sign_of(both.theirs)
     assert (sign | both.other_counts() | (both.maps["p"].values[0] == 1)).all()
-    assert_fwe_agrees(
-        {name: values[sign] for name, values in ours.items()},
-        {name: values[sign] for name, values in both.theirs.corrected.items()},
-        n,
-        {key: mask[sign] for key, mask in near.items()},
-        most=most,
-    )
+    peers = {
+        name: np.where(sign, values, ours[name]) if name.startswith("z_") else values
+        for name, values in both.theirs.corrected.items()
+    }
+    assert_fwe_agrees(ours, peers, n, near, most=most)
 
 
 def sign_of(theirs: Compared) -> NDArray[np.float32]:
@@ -252,8 +252,6 @@ def test_subtraction__with_inference_maps(restrict: bool) -> None:
 
 
 def compare_chi2(pair: Pair, r: float, voxel_thresh: float, n_iters: int = 5) -> Both:
-    from nimare_dask.footprint import MKDAKernel
-
     estimator = MKDAChi2(kernel=MKDAKernel(r=r))
     args = (pair.first, pair.second)
     null = label_permutation_null(
@@ -354,48 +352,62 @@ def test_chi2__random_foci_of_the_peer_move_nothing() -> None:
 # contrasts: where a group has an effect
 
 
-def test_contrast() -> None:
-    both, alpha = subtracted("pain"), 0.1
+CONTRASTS: dict[str, tuple[ALESubtraction | MKDAChi2, ALE | MKDADensity, str, float]] = {
+    "alesubtraction": (ALESubtraction(), ALE(), DIFFERENCE, 0.1),
+    "mkdachi2": (MKDAChi2(), MKDADensity(), "association", 0.1),
+}
+
+
+@pytest.mark.parametrize("pairwise", ["alesubtraction", "mkdachi2"])
+def test_contrast(pairwise: Literal["alesubtraction", "mkdachi2"]) -> None:
+    both = subtracted("pain")
+    estimator, main, effect, alpha = CONTRASTS[pairwise]
     args = (both.pair.first, both.pair.second)
+    settings: dict[str, Any] = {"space": space(), "n_iters": N_ITERS, "random_state": 0}
+    ours = maps_of(contrast(*args, pairwise=estimator, alpha=alpha, **settings))
     theirs, peers = peer_contrast(
-        both.pair.studysets, space(), shuffles=both.shuffles, alpha=alpha, rounded=False
+        both.pair.studysets,
+        space(),
+        pairwise=pairwise,
+        shuffles=both.shuffles,
+        alpha=alpha,
+        rounded=False,
     )
+    assert set(ours) == set(theirs) | set(peers.maps)
     assert len(theirs) == 6
-    mains = []
-    for corpus in args:
-        corrected = correct_fdr(ALE().fit(corpus, space=space()))
-        significant = corrected["p_fdr_indep"].values <= np.float32(alpha)
-        mains.append(np.where(significant, corrected["z_fdr_indep"].values, np.float32(0)))
-    for group, main in enumerate(mains, start=1):
-        found = theirs[f"z_desc-group{group}MainEffect"]
-        assert_array_equal(main > 0, found > 0)
-        assert (main > 0).sum() > 100
-        # Corrected p and z have the rounding of uncorrected float32 maps, see generic_error.
-        np.testing.assert_allclose(main, found, rtol=1e-5)
-    fitted = maps_of(
-        ALESubtraction().fit(
-            *args,
-            space=space(),
-            null=both.null,
-            inference_map1=mains[0],
-            inference_map2=mains[1],
-        )
+    mains = [f"z_desc-group{group}MainEffect" for group in (1, 2)]
+    errors = []
+    for name, corpus in zip(mains, args, strict=True):
+        fit = main.fit(corpus, space=space())
+        errors.append(generic_error(fit["logp"].values, fit["p"].values))
+        assert_array_equal(ours[name] > 0, theirs[name] > 0, err_msg=name)
+        assert 100 < (theirs[name] > 0).sum() < 10_000
+        assert_corrected_within("z", ours[name], theirs[name], errors[-1])
+    both_main = (ours[mains[0]] > 0) & (ours[mains[1]] > 0)
+    assert_array_equal(ours["z_desc-conjunction"] > 0, both_main)
+    assert_corrected_within(
+        "z", ours["z_desc-conjunction"], theirs["z_desc-conjunction"], np.maximum(*errors)
     )
-    other = both.other_counts()
-    names = {kind: f"{kind}_desc-{DIFFERENCE}" for kind in ("p", "z", "logp")}
-    p, z = fitted[names["p"]], fitted[names["z"]]
-    kept = (p <= np.float32(alpha)) & (z != 0)
-    assert kept.sum() > 50
-    assert other[kept].sum() < 5
-    agree = ~other
-    contrast = {kind: theirs[f"{kind}_desc-contrast"] for kind in names}
-    assert_array_equal(contrast["z"][agree] != 0, kept[agree])
-    for kind, name in names.items():
-        inside = kept & agree
-        np.testing.assert_allclose(
-            fitted[name][inside], contrast[kind][inside], rtol=2 * ONE_FLOAT32
-        )
-    assert peers.observed.dtype == np.float64
+    # Where counts of shuffles are the same; chi-square has none.
+    agree = ~both.other_counts() if pairwise == "alesubtraction" else np.ones(len(both_main), bool)
+    found = theirs["z_desc-contrast"] != 0
+    assert found.sum() > 50
+    assert (found & ~agree).sum() < 0.01 * found.sum()
+    assert_array_equal((ours["z_desc-contrast"] != 0)[agree], found[agree])
+    for kind in ("p", "z", "logp"):
+        for name in (f"{kind}_desc-contrast", f"{kind}_desc-{effect}"):
+            values = ({**theirs, **peers.maps})[name].astype(np.float64)
+            error = ONE_FLOAT32 * (np.abs(values) + (0 if kind == "p" else 1.3))
+            assert_within(name, ours[name][agree], values[agree], error[agree])
+
+
+def test_conjunction() -> None:
+    both = subtracted("pain")
+    fits = [ALE().fit(part, space=space()) for part in (both.pair.first, both.pair.second)]
+    found = conjunction(fits[0], fits[1])
+    peers = np.minimum(*(both.theirs.maps[f"z_desc-group{group}"] for group in (1, 2)))
+    values = maps_of(found)["z_desc-conjunction"]
+    np.testing.assert_allclose(values, peers, rtol=ONE_FLOAT32, atol=0)
 
 
 # part of Neurosynth
