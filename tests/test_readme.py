@@ -25,9 +25,9 @@ def commands() -> list[list[str]]:
 
 
 def test_commands__are_the_verbs_that_there_are() -> None:
-    verbs = ["import", "info", "ale", "status", "associate", "export"]
+    verbs = ["import", "info", "ale", "status", "contrast", "contrast", "associate", "export"]
     assert [words[1] for words in commands()] == verbs
-    assert len(blocks("python")) == 2
+    assert len(blocks("python")) == 3
 
 
 @pytest.mark.slow
@@ -45,7 +45,7 @@ def test_readme__runs_from_import_to_images(tmp_path: Path, data_folder: Path) -
         )
         assert done.returncode == 0, f"{words}\n{done.stderr}"
     folder = tmp_path / "maps" / "LDA50_abstract_weight__32_pain_somatosensory_stimulation"
-    assert len(list(folder.glob("*.nii.gz"))) == len(list(folder.glob("*.png"))) == 4
+    assert len(list(folder.glob("*.nii.gz"))) == len(list(folder.glob("*.png"))) == 7
 
     for block in blocks("python"):
         script = tmp_path / "snippet.py"
@@ -57,4 +57,7 @@ def test_readme__runs_from_import_to_images(tmp_path: Path, data_folder: Path) -
     assert (tmp_path / "pain_not_motor" / "z_desc-association.nii.gz").is_file()
     corrected = "z_desc-size_level-cluster_corr-FWE_method-montecarlo.nii.gz"
     assert (tmp_path / "pain" / corrected).is_file()
+    voxel = "_level-voxel_corr-FWE_method-montecarlo.nii.gz"
+    assert (tmp_path / "pain_or_not" / f"z_desc-association{voxel}").is_file()
+    assert (tmp_path / "pain_or_motor" / f"z_desc-group1MinusGroup2{voxel}").is_file()
     assert (tmp_path / "pain_ale" / corrected).is_file()

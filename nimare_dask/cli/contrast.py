@@ -174,6 +174,11 @@ def _compare(
                     report=report,
                     **settings,
                 )
+    if null is not None and permute == Permute.labels and not is_ale:
+        say(
+            "Shuffled labels test the difference, association; for uniformity of the groups use "
+            "--permute foci."
+        )
     if isinstance(estimator, ALESubtraction):
         maps = estimator.fit(group1, group2, space=space, null=null)
     else:

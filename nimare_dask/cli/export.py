@@ -36,6 +36,7 @@ def export(
         from nimare_dask.report.figures import save_picture
 
         with progress("Drawing", "pictures") as report:
+            report(0, len(paths))
             for done, path in enumerate(paths, start=1):
                 name = path.name.removesuffix(".nii.gz")
                 title = f"{path.parent.name}: {name}" if path.parent != folder else name
