@@ -16,9 +16,11 @@ from nimare_dask.estimators.ale import ALE
 from nimare_dask.estimators.ale_subtraction import EFFECT, ALESubtraction
 from nimare_dask.estimators.mkda_chi2 import MKDAChi2
 from nimare_dask.estimators.mkda_density import MKDADensity
+from nimare_dask.estimators.two_groups import gates_of, pool
 from nimare_dask.fwe import correct_fwe
 from nimare_dask.nulls.label_permutation import label_permutation_null
 from nimare_dask.nulls.monte_carlo import monte_carlo_null
+from nimare_dask.nulls.scheme import check_asked
 from nimare_dask.parallel.execute import Report
 from nimare_dask.provenance import with_step
 from nimare_dask.results import find_map
@@ -41,7 +43,7 @@ def contrast(
     alpha: float = 0.05,
     space: Space | str = "mni152_2mm",
     n_iters: int = 5000,
-    voxel_thresh: float = 0.001,
+    voxel_thresh: float | None = 0.001,
     random_state: int | None = None,
     store: str | Path | None = None,
     report: Report | None = None,
@@ -101,46 +103,57 @@ def contrast(
     """
     space = load_space(space)
     pairwise = pairwise or ALESubtraction()
+    if not isinstance(pairwise, ALESubtraction | MKDAChi2):
+        raise SettingsError(f"pairwise is {pairwise!r}; expected ALESubtraction or MKDAChi2.")
     main = main or _main_of(pairwise)
+    if not isinstance(main, ALE | MKDADensity):
+        raise SettingsError(f"main is {main!r}; expected ALE or MKDADensity.")
     if correct not in ("fdr", "bonferroni", "fwe"):
         raise SettingsError(f"correct is {correct!r}; expected 'fdr', 'bonferroni' or 'fwe'.")
     if not 0 < alpha < 1:
         raise SettingsError(f"alpha is {alpha!r}; expected a p value.")
-    iterations: dict[str, Any] = {"n_iters": n_iters, "report": report}
-    effects = [
-        _main_effect(
+    check_asked(n_iters=n_iters, voxel_thresh=voxel_thresh, random_state=random_state)
+    if correct == "fwe" and voxel_thresh is None:
+        raise SettingsError("voxel_thresh is None; main effects are corrected by cluster size.")
+    pool(group1, group2, space)  # what cannot be compared is refused before anything is computed
+    stores = None if store is None else Path(store)
+    iterations: dict[str, Any] = {"space": space, "n_iters": n_iters, "report": report}
+    effects, seeds = [], []
+    for number, corpus in enumerate((group1, group2)):
+        effect, seed = _main_effect(
             main,
             corpus,
-            space,
             correct,
             alpha,
-            store=None if store is None else Path(store) / f"{name}.null.zarr",
+            store=None if stores is None else stores / f"group{number + 1}.null.zarr",
             voxel_thresh=voxel_thresh,
             random_state=None if random_state is None else random_state + number,
             **iterations,
         )
-        for number, (name, corpus) in enumerate((("group1", group1), ("group2", group2)))
-    ]
+        effects.append(effect)
+        seeds.append(seed)
+    gates_of(effects[0], effects[1], space)  # nothing to compare is found before there are shuffles
     gates: Any = {"inference_map1": effects[0], "inference_map2": effects[1]}
     if isinstance(pairwise, ALESubtraction):
         null = label_permutation_null(
             pairwise,
             group1,
             group2,
-            space=space,
             voxel_thresh=None,
             random_state=random_state,
-            store=None if store is None else Path(store) / "contrast.null.zarr",
+            store=None if stores is None else stores / "contrast.null.zarr",
             **iterations,
         )
         maps = pairwise.fit(group1, group2, space=space, null=null, **gates)
-        effect = EFFECT
+        tested = EFFECT
     else:
         maps = pairwise.fit(group1, group2, space=space, **gates)
-        effect = "association"
+        tested = "association"
     settings = {"main": type(main).__name__, "correct": correct, "alpha": alpha}
+    if correct == "fwe":
+        settings |= {"n_iters": n_iters, "voxel_thresh": voxel_thresh, "random_state": seeds}
     return with_step(
-        _with_effects(maps, effects, effect, alpha),
+        _with_effects(maps, effects, tested, alpha),
         "contrast",
         settings=settings,
         references=["laird2005", "nichols2005"],
@@ -156,25 +169,26 @@ def _main_of(pairwise: ALESubtraction | MKDAChi2) -> ALE | MKDADensity:
 def _main_effect(
     main: ALE | MKDADensity,
     corpus: xr.Dataset,
-    space: Space,
     correct: Correction,
     alpha: float,
     *,
-    store: Path | None,
+    space: Space,
     **null_settings: Any,
-) -> NDArray[np.float32]:
-    """Corrected z of a group where its corrected p is at most alpha and 0 elsewhere, (voxel,)."""
-    maps = main.fit(corpus, space=space)
+) -> tuple[NDArray[np.float32], int | None]:
+    """Corrected z of a group, 0 where its corrected p is above alpha, and the seed."""
+    maps, seed = main.fit(corpus, space=space), None
     if correct == "fwe":
-        null = monte_carlo_null(main, corpus, space=space, maps=maps, store=store, **null_settings)
+        null = monte_carlo_null(main, corpus, space=space, maps=maps, **null_settings)
+        seed = int(null.attrs["random_state"])
         corrected = correct_fwe(maps, null).sel(inference="size")
-        p, z = corrected["p_fwe"].values, corrected["z_fwe"].values
+        suffix = "fwe"
+    elif correct == "fdr":
+        corrected, suffix = correct_fdr(maps), "fdr_indep"
     else:
-        corrected = correct_fdr(maps) if correct == "fdr" else correct_bonferroni(maps)
-        suffix = "fdr_indep" if correct == "fdr" else "bonferroni"
-        p, z = corrected[f"p_{suffix}"].values, corrected[f"z_{suffix}"].values
+        corrected, suffix = correct_bonferroni(maps), "bonferroni"
+    p, z = corrected[f"p_{suffix}"].values, corrected[f"z_{suffix}"].values
     # z of a corrected p above one half is 0 where it is one-sided; such voxels do not count.
-    return np.where(p <= alpha, z, np.float32(0))
+    return np.where(p <= alpha, z, np.float32(0)), seed
 
 
 def _with_effects(
@@ -240,10 +254,17 @@ def conjunction(maps1: xr.Dataset, maps2: xr.Dataset, name: str = "z", **labels:
     ----------
     Nichols T et al. (2005), doi:10.1016/j.neuroimage.2004.12.005.
     """
+    if name == "p" or name.startswith(("p_", "prob")):
+        raise SettingsError(
+            f"name is {name!r}; a conjunction is of maps whose larger values are the stronger, "
+            "such as z or logp."
+        )
     for maps in (maps1, maps2):
         results.check(maps)
     places = ("voxel_i", "voxel_j", "voxel_k")
-    same = all(maps1.attrs[name] == maps2.attrs[name] for name in ("shape", "affine"))
+    same = all(
+        maps1.attrs.get(key) == maps2.attrs.get(key) for key in ("shape", "affine", "reference")
+    )
     if not same or any(not np.array_equal(maps1[place], maps2[place]) for place in places):
         raise SchemaError(
             f"The two results have different masks ({maps1.sizes['voxel']:,} and "

@@ -60,11 +60,12 @@ def correct_fdr(maps: xr.Dataset, *, method: FdrMethod = "indep") -> xr.Dataset:
     results.check(maps)
     if "z" not in maps:
         raise SchemaError("The result has no map z, whose sign a corrected z needs; keep z in it.")
-    kind, arrays = _p_source(maps)
+    kind, arrays, about = _p_source(maps)
     corrected = {
         f"{output}_fdr_{method}": (
             maps["z"].dims,
             apply_to_whole_maps(_correct_block, *arrays, kind=kind, method=method, output=output),
+            about,
         )
         for output in _CORRECTED
     }
@@ -77,20 +78,22 @@ def correct_fdr(maps: xr.Dataset, *, method: FdrMethod = "indep") -> xr.Dataset:
     )
 
 
-def _p_source(maps: xr.Dataset) -> tuple[Source, list[Any]]:
-    """What p values are taken from, with z last: one array, or the map itself and z."""
+def _p_source(maps: xr.Dataset) -> tuple[Source, list[Any], dict[str, Any]]:
+    """What p values are taken from, with z last, and the effects that have any (see results)."""
     z = maps["z"]
-    n = next((step["n_analyses"] for step in steps(maps)[::-1] if "n_analyses" in step), None)
+    fit = next((step for step in steps(maps)[::-1] if "n_analyses" in step), {})
+    n = None if fit.get("directional") else fit.get("n_analyses")
     if n is not None and "n_active" in maps.coords and "effect" in maps.coords:
         # z is the signed root of chi-square, so one array has both. Only where a table had an
         # empty margin is chi-square not the square of z.
         empty = maps["n_active"].copy(data=is_degenerate(maps["n_active"].data, n))
         degenerate = empty & (maps["effect"] == "association")
         once = {dim: 1 for dim in z.dims if dim not in degenerate.dims}
-        return "z", [degenerate.expand_dims(once).transpose(*z.dims).data, z.data]
+        return "z", [degenerate.expand_dims(once).transpose(*z.dims).data, z.data], {}
     for name in ("chi2", "logp", "p"):
         if name in maps:
-            return name, [maps[name].data, z.data]
+            about = {key: maps[name].attrs[key] for key in ("effects",) if key in maps[name].attrs}
+            return name, [maps[name].data, z.data], about
     raise SchemaError(
         f"The result has none of chi2, logp and p to take p values from (it has "
         f"{', '.join(map(str, maps.data_vars))}); keep one of them when saving."
@@ -180,11 +183,12 @@ def correct_bonferroni(maps: xr.Dataset) -> xr.Dataset:
     results.check(maps)
     if "z" not in maps:
         raise SchemaError("The result has no map z, whose sign a corrected z needs; keep z in it.")
-    kind, arrays = _p_source(maps)
+    kind, arrays, about = _p_source(maps)
     corrected = {
         f"{output}_bonferroni": (
             maps["z"].dims,
             apply_to_whole_maps(_bonferroni_block, *arrays, kind=kind, output=output),
+            about,
         )
         for output in _CORRECTED
     }

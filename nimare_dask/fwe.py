@@ -90,6 +90,11 @@ def correct_fwe(maps: xr.Dataset, null: xr.Dataset, *, tail: Tail = "empirical")
         corrected, tested = _difference(maps, null, job, tail)
     elif isinstance(job, LabelCounts | Redraw):
         corrected, tested = _chi2(maps, null, job, tail)
+    else:
+        raise SchemaError(
+            f"The null is of {null.attrs['run']['estimator']}, whose fit() uses it itself; there "
+            "are no maps to correct by it."
+        )
     result = maps.assign(corrected).assign_coords(inference=null["inference"])
     if tested is not None:
         for name in corrected:

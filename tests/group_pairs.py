@@ -14,6 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
+from scipy import stats
 
 import nimare_dask as nd
 from nimare_dask.estimators.two_groups import Pooled, pool
@@ -33,7 +34,7 @@ CHI2 = nd.MKDAChi2(kernel=nd.MKDAKernel(r=R))
 ALE = nd.ALESubtraction(kernel=nd.ALEKernel(fwhm=FWHM))
 #: Uncorrected p of the voxels of a cluster, and the chi-square that it is.
 P = 0.05
-CHI2_THRESH = float(reference.stats.chi2.isf(P, 1))
+CHI2_THRESH = float(stats.chi2.isf(P, 1))
 #: Absolute difference of ALE that some voxels of each iteration are above, but not many.
 ALE_THRESH = 0.03
 EFFECTS, INFERENCES = reference.EFFECTS, reference.INFERENCES
@@ -121,30 +122,54 @@ class Pair:
         )
 
 
+#: Places in mm that groups and features report, where they have an effect.
+PLACES = np.array([[0, 0, 8], [-24, -24, 0], [24, 8, 16], [0, 24, -8], [16, -32, 8], [-16, 8, 24]])
+
+
+def with_effects(
+    foci: Sequence[NDArray[np.float64]], reports: NDArray[np.bool_], seed: int
+) -> list[NDArray[np.float64]]:
+    """Foci with one more near a place for each that an analysis `reports`, (analysis, place)."""
+    rng = np.random.default_rng(seed + 100)
+    near = [place + np.round(rng.normal(0, 5, (len(foci), 3))) for place in PLACES]
+    return [
+        np.concatenate([part, *(near[at][row : row + 1] for at in np.flatnonzero(reports[row]))])
+        for row, part in enumerate(foci)
+    ]
+
+
 @cache
-def pair(n: int = 18, n_first: int = 7, seed: int = 0) -> Pair:
-    """Groups that lie mixed in their corpus; two further analyses, one in each, have no foci."""
+def pair(n: int = 18, n_first: int = 7, seed: int = 0, *, effect: bool = False) -> Pair:
+    """Groups that lie mixed in their corpus; two further analyses, one in each, have no foci.
+
+    With an effect the analyses of each group report a place of their own.
+    """
     rng = np.random.default_rng(seed)
     foci = draw_foci(seed, SPACE, n + 2, 4, empty=[1, n])
     in_first = np.zeros(n + 2, bool)
     in_first[rng.permutation(np.delete(np.arange(n + 2), [1, n]))[:n_first]] = True
     in_first[1] = True
     sizes = rng.choice([12.0, 15.5, 20, 31], n + 2)
+    if effect:
+        some = np.array([len(part) > 0 for part in foci])
+        foci = with_effects(foci, np.stack([in_first & some, ~in_first & some], axis=1), seed)
     return Pair(make_corpus(foci).assign(analysis_sample_size=("analysis", sizes)), in_first)
 
 
 @cache
 def featured(n: int = 18, seed: int = 0) -> xr.Dataset:
-    """The same analyses with features that 3, 3, 7, 9, 12 and 15 of those with foci have."""
-    corpus = pair(n, seed=seed).corpus
+    """Analyses with features that 3, 3, 7, 9, 12 and 15 of those with foci have.
+
+    Each feature has a place that analyses which have it report.
+    """
     rng = np.random.default_rng(seed + 1)
     weights = np.zeros((n + 2, 6))
-    inside = np.flatnonzero(corpus["analysis_n_foci"].values)
+    inside = np.delete(np.arange(n + 2), [1, n])
     for feature, size in enumerate([3, 3, 7, 9, 12, 15]):
         weights[rng.permutation(inside)[:size], feature] = 1.0
+    foci = with_effects(draw_foci(seed, SPACE, n + 2, 4, empty=[1, n]), weights > 0, seed)
     weights[1] = 1.0  # an analysis without foci has all of them, and does not count
-    parts = np.split(corpus["focus_xyz"].values, np.cumsum(corpus["analysis_n_foci"].values)[:-1])
-    return make_corpus(parts, weights)
+    return make_corpus(foci, weights)
 
 
 def of_feature(corpus: xr.Dataset, feature: int) -> Pair:
@@ -183,7 +208,9 @@ def sum_error(job: Subtraction, activation: NDArray[Any]) -> NDArray[np.float64]
     off as the sum; the reference rounds float64 a few times for each analysis.
     """
     n_active = (activation > 0).sum(axis=0)
-    return 0.5 * n_active / job.statistic.scale + 4 * len(activation) * 2.0**-53
+    of_float64 = 4 * len(activation) * 2.0**-53
+    error: NDArray[np.float64] = 0.5 * n_active / job.statistic.scale + of_float64
+    return error
 
 
 def difference_error(job: Subtraction, activation: NDArray[Any]) -> NDArray[np.float64]:

@@ -100,6 +100,8 @@ def contrast(
 
     if method == Method.ale and permute == Permute.foci:
         raise SettingsError("--permute foci is for --method chi2; ale shuffles labels.")
+    if permute == Permute.foci and (main_effects or job.correct != Correct.fwe):
+        raise SettingsError("--permute foci is the null of --correct fwe without --main-effects.")
     if permute == Permute.labels and job.coverage != CoverageChoice.brain:
         raise SettingsError("--coverage is for --permute foci; labels have no place.")
     if not job.plan:
@@ -136,6 +138,13 @@ def _estimator(
     return MKDAChi2(kernel=MKDAKernel(r=r))
 
 
+def _iterates(estimator: ALESubtraction | MKDAChi2, job: Job) -> bool:
+    """Whether there are null iterations: the shuffles of ALE give uncorrected p values too."""
+    from nimare_dask.estimators.ale_subtraction import ALESubtraction
+
+    return isinstance(estimator, ALESubtraction) or job.correct == Correct.fwe
+
+
 def _compare(
     estimator: ALESubtraction | MKDAChi2,
     group1: xr.Dataset,
@@ -151,8 +160,7 @@ def _compare(
 
     is_ale = isinstance(estimator, ALESubtraction)
     null = None
-    # The shuffles of ALE give uncorrected p values too.
-    if is_ale or job.correct == Correct.fwe:
+    if _iterates(estimator, job):
         say(f"Null iterations are kept in {job.null_store}.")
         job.null_store.parent.mkdir(parents=True, exist_ok=True)
         settings: dict[str, Any] = {
@@ -203,8 +211,9 @@ def _by_main_effects(
             "--main-effects needs a correction; use --correct fwe, fdr or bonferroni."
         )
     (stores,) = _stores(job, main_effects=True)
-    say(f"Null iterations are kept in {stores}.")
-    stores.mkdir(parents=True, exist_ok=True)
+    if _iterates(estimator, job):
+        say(f"Null iterations are kept in the folder {stores}.")
+        stores.mkdir(parents=True, exist_ok=True)
     with progress("Null", "iterations") as report:
         return compare_by_main_effects(
             group1,
@@ -214,7 +223,7 @@ def _by_main_effects(
             alpha=alpha,
             space=space,
             n_iters=job.n_iters,
-            voxel_thresh=job.voxel_thresh or 0.001,
+            voxel_thresh=job.voxel_thresh,
             random_state=job.seed,
             store=stores,
             report=report,
@@ -229,8 +238,12 @@ def _say_plan(
     job: Job,
     permute: Permute,
 ) -> None:
+    from nimare_dask.cli.console import say
     from nimare_dask.nulls.label_permutation import plan_permutation
 
+    if not _iterates(estimator, job):
+        say("Plan: no null iterations; a few seconds.")
+        return
     say_plan(
         plan_permutation(
             estimator,

@@ -184,7 +184,9 @@ class BalancedALESubtraction:
             job = Surviving(
                 subsets=subsets, larger_than=larger_than[-1], step=STEPS["fit"], **common
             )
-            found = iterate(f"subsets{number + 1}", job, len(subsets))
+            # More iterations by chance may move the size, and then clusters are counted anew.
+            name = f"subsets{number + 1}-larger-than-{larger_than[-1]:g}"
+            found = iterate(name, job, len(subsets))
             prob.append(found["null_surviving"].values / len(subsets))
         prior = space.mask if self.coverage == "brain" else space.mask & space.grey_matter
         everyone = np.arange(pooled.foci.n_analyses)

@@ -263,7 +263,7 @@ class MKDAChi2:
             mask=pooled.space.mask,
             sizes=np.array(pooled.sizes[:1]),
             effects=EFFECTS,
-            chi2_thresh=chi2_threshold(voxel_thresh) if stat_thresh is None else stat_thresh,
+            chi2_thresh=chi2_threshold(voxel_thresh) if stat_thresh is None else float(stat_thresh),
             random_state=random_state,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
@@ -89,6 +89,7 @@ class Settings(Protocol):
         ...
 
 
+@runtime_checkable
 class TwoGroups(Settings, Protocol):
     """What a label permutation asks of the settings of an estimator."""
 

@@ -22,8 +22,9 @@ MASS_SCALE = float(1 << 20)
 EFFECTS = ("uniformity", "association", "group2")
 _UNIFORMITY, _ASSOCIATION = 0, 1
 
-#: How far below the threshold float32 has to look, as a share and in analyses, to miss none.
-_SHARE, _COUNT = np.float32(1 - 1e-4), np.float32(0.01)
+#: How far below the threshold float32 has to look to miss none: as a share, in analyses, and for
+#: each analysis that there is.
+_SHARE, _COUNT, _EACH = np.float32(1 - 1e-4), np.float32(0.01), np.float32(4e-7)
 
 
 class Margins(NamedTuple):
@@ -101,10 +102,11 @@ def association_above(counts, margins, n_selected, threshold, room):  # type: ig
     share = np.float32(selected / n)
     limit = np.float32(np.sqrt(threshold * variance / n) / n) * _SHARE
     active, spread = margins.active, margins.spread
+    margin = _COUNT + _EACH * np.float32(n)
     # Bytes, and the same bytes eight at a time: nearly all of them are 0.
     for voxel in range(counts.shape[0]):
         distance = np.abs(np.float32(counts[voxel]) - active[voxel] * share)
-        room.near[voxel] = distance > limit * spread[voxel] - _COUNT
+        room.near[voxel] = distance > limit * spread[voxel] - margin
     found, largest = 0, 0.0
     for word in range(room.near_words.shape[0]):
         if room.near_words[word] == 0:

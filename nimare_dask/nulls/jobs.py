@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -73,6 +73,11 @@ class Job(Protocol):
     def to_dataset(self) -> xr.Dataset:
         """All of it, from which it can be made again."""
         ...
+
+
+def own_fields(job: Any) -> dict[str, Any]:
+    """The fields of a job without what it has built from them: what is worth sending."""
+    return {field.name: job.__dict__[field.name] for field in fields(job)}
 
 
 def n_maxima(job: Job) -> int:

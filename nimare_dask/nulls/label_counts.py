@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from scipy.stats import distributions
 
 from nimare_dask.activation import index_foci
 from nimare_dask.kernels import coverage, exceed, prefixes, rows
-from nimare_dask.nulls.jobs import Batch, pack_mask, raw_numbers, unpack_mask
+from nimare_dask.nulls.jobs import Batch, own_fields, pack_mask, raw_numbers, unpack_mask
 
 INFERENCES = ("voxel", "size", "mass")
 
@@ -135,7 +135,7 @@ class LabelCounts:
         return tables
 
     def __getstate__(self) -> dict[str, Any]:
-        return {field.name: self.__dict__[field.name] for field in fields(self)}
+        return own_fields(self)
 
     def order(self, iteration: int) -> NDArray[np.int32]:
         """The first analyses of a shuffle, as many as the groups need, (analysis,)."""

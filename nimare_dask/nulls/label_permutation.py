@@ -108,6 +108,11 @@ def label_permutation_null(
     space = load_space(space)
     check_asked(n_iters=n_iters, voxel_thresh=voxel_thresh, random_state=random_state, batch=batch)
     _check_threshold(stat_thresh)
+    if not isinstance(estimator, TwoGroups):
+        raise SettingsError(
+            f"estimator is a {type(estimator).__name__}; labels are shuffled for MKDAChi2 and "
+            "ALESubtraction (for one group of analyses use monte_carlo_null)."
+        )
     pooled = pool(selected, unselected, space)
     job = estimator.permutation_job(
         pooled,
@@ -286,7 +291,7 @@ def feature_null(
     space = load_space(space)
     check_asked(n_iters=n_iters, voxel_thresh=voxel_thresh, random_state=random_state, batch=batch)
     estimator = _chi2(estimator or MKDAChi2())
-    whole = with_foci(corpus, "corpus")
+    whole = with_foci(corpus, "given")
     ids = np.array(whole["analysis_id"].values.tolist())
     foci = activation.locate([whole], space).take(np.argsort(ids, kind="stable"))
     job = LabelCounts(
@@ -332,8 +337,8 @@ def facts_of(
 
 
 def _check_threshold(stat_thresh: float | None) -> None:
-    number = isinstance(stat_thresh, int | float | np.number)
-    if stat_thresh is not None and not (number and stat_thresh > 0):
+    number = isinstance(stat_thresh, int | float | np.number) and not isinstance(stat_thresh, bool)
+    if stat_thresh is not None and not (number and 0 < float(stat_thresh) < np.inf):
         raise SettingsError(f"stat_thresh is {stat_thresh!r}; expected a statistic above 0.")
 
 
@@ -347,11 +352,14 @@ def _chi2(estimator: object) -> MKDAChi2:
 
 def _sizes(sizes: ArrayLike | xr.Dataset, n: int) -> NDArray[np.int64]:
     """Every size once, ascending."""
-    given = sizes["n_selected"].values if isinstance(sizes, xr.Dataset) else np.asarray(sizes)
+    if isinstance(sizes, xr.Dataset):
+        given = np.asarray(sizes["n_selected"] if "n_selected" in sizes.coords else [])
+    else:
+        given = np.asarray(sizes)
     if given.size == 0 or given.dtype.kind not in "iu":
+        told = "a dataset without n_selected" if isinstance(sizes, xr.Dataset) else str(sizes)
         raise SettingsError(
-            f"sizes is {str(sizes)[:60]!r}; expected numbers of analyses, or what fit_features() "
-            "returned."
+            f"sizes is {told[:60]!r}; expected numbers of analyses, or what fit_features() returned."
         )
     distinct = np.unique(given).astype(np.int64)
     if distinct[0] < 1 or distinct[-1] >= n:
@@ -364,7 +372,7 @@ def _sizes(sizes: ArrayLike | xr.Dataset, n: int) -> NDArray[np.int64]:
 
 
 def _effects(effects: Sequence[str]) -> tuple[str, ...]:
-    given = (effects,) if isinstance(effects, str) else tuple(effects)
+    given = (effects,) if isinstance(effects, str) else tuple(effects or ())
     wrong = [name for name in given if name not in EFFECTS]
     if wrong or not given or len(set(given)) != len(given):
         raise SettingsError(f"effects is {effects!r}; expected some of {', '.join(EFFECTS)}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from nimare_dask.kernels import difference, prefixes
-from nimare_dask.nulls.jobs import Batch, below, raw_numbers
+from nimare_dask.nulls.jobs import Batch, below, own_fields, raw_numbers
 from nimare_dask.nulls.subsets import ANALYSIS_SECONDS, Activation
 
 NullMethod = Literal["random-foci", "label-permutation"]
@@ -67,7 +67,7 @@ class MeanDifference:
         return np.ascontiguousarray(np.argwhere(self.activation.mask), np.int32)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {field.name: self.__dict__[field.name] for field in fields(self)}
+        return own_fields(self)
 
     def mean(self, iteration: int | None) -> NDArray[np.float64]:
         """The mean difference of an iteration, or the observed one, (voxel,)."""

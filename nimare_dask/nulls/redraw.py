@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nimare_dask.kernels import exceed, overlay
 from nimare_dask.kernels.footprints import dense_sphere
-from nimare_dask.nulls.jobs import Batch, below, pack_mask, raw_numbers, unpack_mask
+from nimare_dask.nulls.jobs import Batch, below, own_fields, pack_mask, raw_numbers, unpack_mask
 from nimare_dask.nulls.label_counts import INFERENCES, SEARCH_FROM
 
 #: About how fast spheres are laid on one core, voxels a second.
@@ -99,6 +99,9 @@ class Redraw:
             overlay.sum_footprints(ijk[foci], owner, which, self.footprints, True, self.place, sums)
             found.append(sums)
         return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        return own_fields(self)
 
     def run(self, start: int, stop: int) -> Batch:
         """Do iterations `start` to `stop`."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nimare_dask.errors import SettingsError
 from nimare_dask.kernels import overlay, tally
-from nimare_dask.nulls.jobs import Batch, below, pack_mask, raw_numbers, unpack_mask
+from nimare_dask.nulls.jobs import Batch, below, own_fields, pack_mask, raw_numbers, unpack_mask
 from nimare_dask.provenance import plain
 from nimare_dask.statistic import Statistic
 
@@ -152,6 +152,9 @@ class Relocation:
         """The place of the pool that each focus falls on in an iteration, (focus,)."""
         raw = raw_numbers(self, iteration, len(self.owner))
         return below(raw, np.uint64(len(self.pool))).astype(np.intp)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return own_fields(self)
 
     def run(self, start: int, stop: int) -> Batch:
         """Do iterations `start` to `stop`."""

@@ -82,6 +82,11 @@ def extend_null(null: xr.Dataset, n_iters: int, *, report: Report | None = None)
             "iterations, make it without stop_after (a store keeps those that are done)."
         )
     job = job_of(null)
+    if isinstance(job, subsets.Surviving) and job.subsets is not None and n_iters > done:
+        raise SettingsError(
+            f"n_iters is {n_iters:,}, and there is one iteration for each of {done:,} subsets; fit "
+            "again with more n_subsamples and another store."
+        )
     if null.attrs.get("store"):
         checkpoint = checkpoint_of(
             Path(null.attrs["store"]), job, facts, n_iters=n_iters, batch=null.attrs["batch"]

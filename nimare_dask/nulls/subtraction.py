@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from nimare_dask.activation import foci_of
 from nimare_dask.kernels import clusters, difference, overlay, prefixes
-from nimare_dask.nulls.jobs import STEPS, Batch, pack_mask, raw_numbers, unpack_mask
+from nimare_dask.nulls.jobs import STEPS, Batch, own_fields, pack_mask, raw_numbers, unpack_mask
 from nimare_dask.nulls.label_counts import INFERENCES
 from nimare_dask.statistic import Statistic
 
@@ -136,7 +136,7 @@ class Subtraction:
         return Table(blocks=blocks, total=total, observed=observed)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {field.name: self.__dict__[field.name] for field in fields(self)}
+        return own_fields(self)
 
     def with_threshold(self, stat_thresh: float) -> Subtraction:
         """The same with another threshold, and the table that is built already."""
