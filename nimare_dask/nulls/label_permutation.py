@@ -359,7 +359,8 @@ def _sizes(sizes: ArrayLike | xr.Dataset, n: int) -> NDArray[np.int64]:
     if given.size == 0 or given.dtype.kind not in "iu":
         told = "a dataset without n_selected" if isinstance(sizes, xr.Dataset) else str(sizes)
         raise SettingsError(
-            f"sizes is {told[:60]!r}; expected numbers of analyses, or what fit_features() returned."
+            f"sizes is {told[:60]!r}; expected numbers of analyses, or what fit_features() "
+            "returned."
         )
     distinct = np.unique(given).astype(np.int64)
     if distinct[0] < 1 or distinct[-1] >= n:

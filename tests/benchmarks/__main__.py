@@ -2,8 +2,8 @@
 
 With NIMARE_DASK_DATA set (the folder that holds neurosynth/) it measures the real database and
 NiMARE beside it; without, a simulated database of the same size and no peer. Jobs are of many
-features (load, fit, topics, words), or of one group of analyses (iteration, approximate, command,
-scaling, memory, whole).
+features (load, fit, topics, words), of one group of analyses (iteration, approximate, command,
+scaling, memory, whole), or of two (permutation, features, subtraction, pair-scaling).
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="nimare_dask_bench_") as temporary:
         folder = Path(temporary)
         inputs, is_real = _inputs(chosen.quick, folder / "inputs", console)
-        ours = measure_ours(inputs, chosen.jobs, folder, threads=all_threads(), say=say)
+        ours = measure_ours(
+            inputs, chosen.jobs, folder, threads=all_threads(), say=say, full=chosen.full
+        )
         peer = {}
         if (is_real or chosen.peer) and not chosen.no_peer:
             peer = measure_peer(inputs, chosen.jobs, folder, say=say, extend=chosen.extend_peer)
@@ -88,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run NiMARE's command with few iterations, and extend its time to all (the table says "
         "so)",
+    )
+    parser.add_argument(
+        "--full",
+        action="store_true",
+        help="do all iterations of the null of words, and correct all of them (features; not so, "
+        "both are extended from some)",
     )
     default = Path(".benchmarks") / "bench.json"
     parser.add_argument("--out", type=Path, default=default, help=f"JSON to write ({default})")
@@ -140,7 +148,7 @@ def _print(
     console.print(
         "Ours: medians of warm repetitions (words: one), each job in fresh processes; commands "
         "from their start, with nothing compiled. 'reached?' is said of all cores, for iterations "
-        "and commands of one thread; times of NiMARE are with n_cores=1."
+        "and commands of one thread, for topics to 1 of both; times of NiMARE are with n_cores=1."
     )
     if decoder:
         console.print(

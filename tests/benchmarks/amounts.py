@@ -12,11 +12,19 @@ Size = Literal["few", "many", "all"]
 #: Estimators that the peer has too.
 Kind = Literal["ale", "mkda", "kda"]
 KINDS: tuple[Kind, ...] = ("ale", "mkda", "kda")
+#: What iterations of two groups are of: labels that are shuffled, differences of ALE.
+Pair = Literal["shuffle", "difference"]
+#: Effects of chi-square that differ from each other.
+EFFECTS = ("uniformity", "association", "group2")
+#: Features that share a null: the topic, or all topics.
+Topics = Literal["one", "all"]
 
 #: Subjects of every analysis, which give the Gaussian of ALE.
 SAMPLE_SIZE = 20
 #: Uncorrected p that voxels of a cluster are below.
 VOXEL_THRESH = 0.001
+#: Iterations of a null of many features (title words), of which some are measured.
+N_WORD_ITERS = 1000
 #: Iterations on a cluster, and its cores, for which the time is computed.
 N_PLANNED, N_PLANNED_CORES = 10_000, 200
 
@@ -43,6 +51,23 @@ class Amounts:
         Iterations between which memory is held to be the same.
     whole
         Single iterations of the whole database.
+    pair_each
+        Iterations of a measured run of two groups: shuffled labels, and differences of ALE.
+    ready
+        How often the tables of shuffled labels are built.
+    pair_null
+        Iterations of a whole null of shuffled labels, for one topic and for all of them.
+    pair_runs
+        How often such a null is measured, of one topic and of all.
+    pair_scaling
+        Iterations of two groups that worker processes share, of one topic and of all.
+    words
+        Iterations up to which the null of words is done, and then taken on; and the words that
+        are corrected.
+    peer_shuffles, peer_differences
+        Iterations of the peer's two runs, whose difference is what the ones between them cost.
+    peer_pair_runs
+        How often both runs of the peer's differences are measured; shuffled labels once.
     """
 
     each: dict[Size, int]
@@ -58,6 +83,15 @@ class Amounts:
     scaling_runs: int
     memory: dict[Size, tuple[int, int]]
     whole: int
+    pair_each: dict[Pair, int]
+    ready: int
+    pair_null: int
+    pair_runs: dict[Topics, int]
+    pair_scaling: dict[Topics, int]
+    words: tuple[int, int, int]
+    peer_shuffles: tuple[int, int]
+    peer_differences: tuple[int, int]
+    peer_pair_runs: int
 
 
 FULL = Amounts(
@@ -74,6 +108,15 @@ FULL = Amounts(
     scaling_runs=3,
     memory={"few": (1000, 10_000), "many": (100, 1000)},
     whole=5,
+    pair_each={"shuffle": 50, "difference": 100},
+    ready=5,
+    pair_null=5000,
+    pair_runs={"one": 3, "all": 1},
+    pair_scaling={"one": 5000, "all": 1000},
+    words=(20, 100, 128),
+    peer_shuffles=(5, 40),
+    peer_differences=(20, 80),
+    peer_pair_runs=3,
 )
 
 QUICK = Amounts(
@@ -90,6 +133,15 @@ QUICK = Amounts(
     scaling_runs=1,
     memory={"few": (10, 40), "many": (4, 10)},
     whole=2,
+    pair_each={"shuffle": 4, "difference": 4},
+    ready=1,
+    pair_null=20,
+    pair_runs={"one": 1, "all": 1},
+    pair_scaling={"one": 20, "all": 20},
+    words=(10, 30, 8),
+    peer_shuffles=(1, 3),
+    peer_differences=(2, 4),
+    peer_pair_runs=1,
 )
 
 

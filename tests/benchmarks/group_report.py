@@ -36,7 +36,7 @@ def group_rows(ours: dict[str, Any], peer: dict[str, Any]) -> list[Row]:
     ]
 
 
-def _one(by_threads: dict[str, Any]) -> dict[str, Any]:
+def one_of(by_threads: dict[str, Any]) -> dict[str, Any]:
     """What was measured with the fewest threads."""
     found: dict[str, Any] = by_threads[ends(by_threads)[0]]
     return found
@@ -51,7 +51,7 @@ def _iterations(ours: dict[str, Any], peer: dict[str, Any]) -> Iterator[Row]:
     for size in ("few", "many"):
         if f"iteration-{size}" not in ours:
             continue
-        measured = _one(ours[f"iteration-{size}"])
+        measured = one_of(ours[f"iteration-{size}"])
         for kind in KINDS:
             seconds = median(measured["kinds"][kind])
             theirs = peer.get(size, {}).get(kind)
@@ -72,7 +72,7 @@ def _fits(ours: dict[str, Any], peer: dict[str, Any]) -> Iterator[Row]:
         by_threads = ours.get(f"approximate-{size}")
         if by_threads is None:
             continue
-        measured, theirs = _one(by_threads), peer.get(size)
+        measured, theirs = one_of(by_threads), peer.get(size)
         name = f"ALE, {_analyses(measured)}: fit ({measured['method']})"
         yield Row(
             job=name,
@@ -87,12 +87,19 @@ def _fits(ours: dict[str, Any], peer: dict[str, Any]) -> Iterator[Row]:
 
 def extended(peer: dict[str, Any]) -> float:
     """Seconds of the peer's command: measured, or on the line through two numbers of iterations."""
-    found = {int(n): median(run["seconds"]) for n, run in peer["by_iterations"].items()}
-    n_iters = int(peer["n_iters"])
-    if n_iters in found:
-        return found[n_iters]
+    n_iters, measured = int(peer["n_iters"]), peer["by_iterations"].get(str(peer["n_iters"]))
+    if measured is not None:
+        return float(median(measured["seconds"]))
+    once, each = line(peer["by_iterations"])
+    return once + each * n_iters
+
+
+def line(by_iterations: dict[str, Any]) -> tuple[float, float]:
+    """What is paid once and what an iteration costs, from two numbers of iterations."""
+    found = {int(n): median(run["seconds"]) for n, run in by_iterations.items()}
     (low, least), (high, most) = sorted(found.items())
-    return least + (most - least) / (high - low) * (n_iters - low)
+    each = (most - least) / (high - low)
+    return least - low * each, each
 
 
 def _command(ours: dict[str, Any], peer: dict[str, Any] | None) -> Iterator[Row]:
@@ -101,7 +108,7 @@ def _command(ours: dict[str, Any], peer: dict[str, Any] | None) -> Iterator[Row]
     by_threads, times = ours["command"], TIMES_FASTER["command"]
     one, many = seconds_of(by_threads)
     theirs = None if peer is None else extended(peer)
-    name = f"ALE command, {_one(by_threads)['n_iters']:,} iterations"
+    name = f"ALE command, {one_of(by_threads)['n_iters']:,} iterations"
     if peer is not None and str(peer["n_iters"]) not in peer["by_iterations"]:
         name += f" (NiMARE: extended from {' and '.join(peer['by_iterations'])})"
     yield Row(
@@ -122,7 +129,7 @@ def _scaling(ours: dict[str, Any]) -> Iterator[Row]:
         if by_threads is None:
             continue
         one, two = seconds_of(by_threads)
-        measured = _one(by_threads)
+        measured = one_of(by_threads)
         yield Row(
             job=f"ALE, {_analyses(measured)}: {measured['n_iters']:,} iterations, 1 and 2 {name}",
             one_thread=one,
@@ -144,7 +151,7 @@ def _memory(ours: dict[str, Any]) -> Iterator[Row]:
         for name in names:
             by_threads = ours[name]
             one, many = seconds_of(by_threads)
-            measured = _one(by_threads)
+            measured = one_of(by_threads)
             yield Row(
                 job=f"ALE, {_analyses(measured)}: fit, {measured['n_iters']:,} iterations, FWE",
                 one_thread=one,
@@ -154,14 +161,14 @@ def _memory(ours: dict[str, Any]) -> Iterator[Row]:
         if len(names) < 2:
             continue
         fewer, more = (ours[name] for name in names)
-        measured = _one(fewer)
+        measured = one_of(fewer)
         # Of the process, and of it while it iterates: a fit that needs more would hide a growth.
         growth = {
             n: max(more[n][part] / fewer[n][part] for part in ("peak_mb", "null_mb")) for n in fewer
         }
         first, last = (growth[n] for n in ends(growth))
         yield Row(
-            job=f"memory, {_one(more)['n_iters']:,} to {measured['n_iters']:,} iterations",
+            job=f"memory, {one_of(more)['n_iters']:,} to {measured['n_iters']:,} iterations",
             one_thread=first,
             all_cores=last,
             unit="x",
@@ -181,7 +188,7 @@ def _memory(ours: dict[str, Any]) -> Iterator[Row]:
 def _whole(ours: dict[str, Any]) -> Iterator[Row]:
     if "whole" not in ours:
         return
-    measured = _one(ours["whole"])
+    measured = one_of(ours["whole"])
     yield Row(
         job=f"ALE, {_analyses(measured)}: one iteration",
         one_thread=1000 * median(measured["seconds"]),

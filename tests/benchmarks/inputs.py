@@ -24,6 +24,8 @@ N_WORDS, N_WORDS_FEW = 3000, 300
 #: The topic whose analyses are one group: all of them, and some with so many foci in all.
 GROUP_LABEL = "32_pain_somatosensory_stimulation"
 N_FEW, N_FEW_FOCI = 50, 1462
+#: Labels are shuffled for the topic that about so many analyses have (of Neurosynth it is pain).
+TOPIC_SIZE = 701
 
 _REAL = "data-neurosynth_version-7"
 _REAL_TOPICS = "LDA50_source-abstract_type-weight"
@@ -33,8 +35,9 @@ _REAL_TOPICS = "LDA50_source-abstract_type-weight"
 class Inputs:
     """Files of one run; all but tables and the image `mask` are saved corpora.
 
-    `many` is one group of analyses and `few` some of them, for the jobs of one group; `quick` says
-    that those do just enough to be seen to work.
+    `many` is one group of analyses and `few` some of them, for the jobs of one group; `other` are
+    as many that are not of the group, to compare the few with, and `topic` the feature whose labels
+    are shuffled. `quick` says that these jobs do just enough to be seen to work.
     """
 
     coordinates: str
@@ -45,8 +48,10 @@ class Inputs:
     words: str
     many: str
     few: str
+    other: str
     mask: str
     feature: str
+    topic: str
     n_words: int
     n_words_few: int
     quick: bool
@@ -135,15 +140,22 @@ def _complete(
     nib.save(nib.Nifti1Image(mask, affine), folder / "mask.nii.gz")
     feature = str(corpus["feature"].values[FEATURE_PLACE])
     n_selected = int(nd.has_label(corpus, feature, TOPIC_THRESHOLD).sum())
-    many = nd.select(corpus, nd.has_label(corpus, label or feature, TOPIC_THRESHOLD))
+    in_many = nd.has_label(corpus, label or feature, TOPIC_THRESHOLD)
+    many = nd.select(corpus, in_many)
     few = some_analyses(many, *n_few)
-    nd.save_corpus(many, folder / "many.zarr")
-    nd.save_corpus(few, folder / "few.zarr")
+    other = some_analyses(nd.select(corpus, ~in_many), *n_few)
+    topic = nearest_topic(corpus, TOPIC_SIZE)
+    n_with = int(nd.has_label(corpus, topic, TOPIC_THRESHOLD).sum())
+    for name_of, group in (("many", many), ("few", few), ("other", other)):
+        nd.save_corpus(group, folder / f"{name_of}.zarr")
     text = (
         f"{name}: {corpus.sizes['analysis']:,} analyses, {corpus.sizes['focus']:,} foci, "
         f"{corpus.sizes['feature']} topics, {int(mask.sum()):,} voxels of {2 * every} mm; "
         f"fit: {n_selected:,} analyses with {feature} >= {TOPIC_THRESHOLD:g} against the rest; "
-        f"one group: {_size(many)} with {label or feature} >= {TOPIC_THRESHOLD:g}, and {_size(few)}"
+        f"one group: {_size(many)} with {label or feature} >= {TOPIC_THRESHOLD:g}, "
+        f"and {_size(few)}; "
+        f"two groups: {n_with:,} analyses with {topic} >= {TOPIC_THRESHOLD:g} against the rest, "
+        f"and the {_size(few)} against {_size(other)}"
     )
     coordinates, metadata, features, vocabulary = map(str, sources)
     return Inputs(
@@ -155,8 +167,10 @@ def _complete(
         words=str(folder / "words.zarr"),
         many=str(folder / "many.zarr"),
         few=str(folder / "few.zarr"),
+        other=str(folder / "other.zarr"),
         mask=str(folder / "mask.nii.gz"),
         feature=feature,
+        topic=topic,
         n_words=n_words[0],
         n_words_few=n_words[1],
         quick=quick,
@@ -181,6 +195,13 @@ def some_analyses(corpus: xr.Dataset, n: int, n_foci: int, tries: int = 100_000)
         if off == 0:
             break
     return nd.select(corpus, np.isin(np.arange(len(foci)), best))
+
+
+def nearest_topic(corpus: xr.Dataset, n: int) -> str:
+    """The feature that nearest to `n` analyses have; of features as near, the first."""
+    weights = nd.corpus.weights_of(corpus)
+    n_selected = np.asarray((weights >= TOPIC_THRESHOLD).sum(axis=0)).ravel()
+    return str(corpus["feature"].values[np.abs(n_selected - n).argmin()])
 
 
 def _size(corpus: xr.Dataset) -> str:

@@ -69,19 +69,27 @@ def run_peer(inputs: Inputs, jobs: list[str], folder: Path) -> dict[str, Any]:
 
 
 def run_group(
-    inputs: Inputs, job: str, folder: Path, *, threads: int, options: dict[str, Any]
+    inputs: Inputs,
+    job: str,
+    folder: Path,
+    *,
+    threads: int,
+    options: dict[str, Any],
+    module: str = "group",
 ) -> dict[str, Any]:
-    """Measure one job of one group of analyses of this package in a fresh process."""
+    """Measure one job of one group of analyses, or of `pairs`, in a fresh process."""
     request = {"job": job, "threads": threads, "folder": str(folder), "options": options}
     environment = dict.fromkeys(_THREADS, str(threads))
-    done = _run("tests.benchmarks.group", {**request, "inputs": asdict(inputs)}, environment)
+    done = _run(f"tests.benchmarks.{module}", {**request, "inputs": asdict(inputs)}, environment)
     return {"job": job, "threads": threads, **done}
 
 
-def run_group_peer(inputs: Inputs, jobs: list[str], folder: Path) -> dict[str, Any]:
-    """Measure NiMARE in one fresh process and with one thread: iterations, fits of one group."""
+def run_group_peer(
+    inputs: Inputs, jobs: list[str], folder: Path, *, module: str = "group_peer"
+) -> dict[str, Any]:
+    """Measure NiMARE in one fresh process and with one thread: one group, or two."""
     request = {"inputs": asdict(inputs), "jobs": jobs, "folder": str(folder)}
-    return _run("tests.benchmarks.group_peer", request, dict.fromkeys(_THREADS, "1"))
+    return _run(f"tests.benchmarks.{module}", request, dict.fromkeys(_THREADS, "1"))
 
 
 def run_command(words: list[str], folder: Path, *, runs: int, threads: int) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from tests.benchmarks.group_report import group_rows
 from tests.benchmarks.inputs import Inputs
 from tests.benchmarks.measure import n_cores
+from tests.benchmarks.pairs_report import pair_rows
 from tests.benchmarks.row import Row, ends, peak_of, seconds_of, z_difference
 
 #: How many times faster than NiMARE, with all cores.
@@ -78,6 +79,7 @@ def rows(ours: dict[str, Any], peer: dict[str, Any], inputs: Inputs) -> list[Row
             )
         )
     table += group_rows(ours, peer)
+    table += pair_rows(ours, peer)
     largest = max(peak_of(by_threads) for by_threads in ours.values())
     table.append(
         Row(

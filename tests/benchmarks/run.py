@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.benchmarks.amounts import SAMPLE_SIZE, amounts_of
+from tests.benchmarks.amounts import EFFECTS, SAMPLE_SIZE, Topics, amounts_of
 from tests.benchmarks.command import OUT
 from tests.benchmarks.inputs import Inputs
 from tests.benchmarks.measure import (
@@ -19,38 +19,66 @@ from tests.benchmarks.measure import (
     run_peer,
 )
 
-#: Jobs of one group of analyses; the others are of many features.
+#: Jobs of one group of analyses.
 GROUP_JOBS = ("iteration", "approximate", "command", "scaling", "memory", "whole")
-JOBS = ("load", "fit", "topics", "words", *GROUP_JOBS)
-#: Jobs that NiMARE does too.
-PEER_JOBS = ("load", "fit", "topics", "words", "iteration", "approximate", "command")
+#: Jobs of two groups of analyses.
+PAIR_JOBS = ("permutation", "features", "subtraction", "pair-scaling")
+JOBS = ("load", "fit", "topics", "words", *GROUP_JOBS, *PAIR_JOBS)
+#: Jobs of two groups that NiMARE does too, and all such jobs.
+_PAIR_PEER_JOBS = ("permutation", "subtraction")
+PEER_JOBS = (
+    *("load", "fit", "topics", "words"),
+    *("iteration", "approximate", "command"),
+    *_PAIR_PEER_JOBS,
+)
 
 #: Jobs that use one thread, whatever there is.
 _ONE_THREAD = ("iteration", "approximate", "whole")
+#: Corrections of the job of features: name, topics, effects.
+_FEATURE_PARTS: tuple[tuple[str, Topics, list[str]], ...] = (
+    ("one", "one", ["association"]),
+    ("one-all-effects", "one", list(EFFECTS)),
+    ("all", "all", ["association"]),
+)
 
 Measurements = dict[str, Any]
 Say = Callable[[str], object]
 
 
 class Process(NamedTuple):
-    """One fresh process: its name, which begins with that of its job, and what it is told."""
+    """One fresh process: its name, which begins with that of its job, and what it is told.
+
+    `threads` are those that it is measured with, where it is not those of all processes of the job;
+    `part` is what a job of two groups does.
+    """
 
     name: str
     options: dict[str, Any]
+    threads: Sequence[int] | None = None
+    part: str = ""
 
     @property
     def job(self) -> str:
-        return self.name.partition("-")[0]
+        return next(job for job in JOBS if f"{self.name}-".startswith(f"{job}-"))
 
 
 def measure_ours(
-    inputs: Inputs, jobs: Sequence[str], folder: Path, *, threads: Sequence[int], say: Say
+    inputs: Inputs,
+    jobs: Sequence[str],
+    folder: Path,
+    *,
+    threads: Sequence[int],
+    say: Say,
+    full: bool = False,
 ) -> Measurements:
-    """Our processes: for each job and number of threads, what it printed."""
+    """Our processes: for each job and number of threads, what it printed.
+
+    With `full` nothing of ours is extended from a part of it.
+    """
     found: Measurements = {}
     for job in jobs:
-        for process in _processes(job, inputs):
-            for n in _threads(job, threads):
+        for process in _processes(job, inputs, full):
+            for n in process.threads or _threads(job, threads):
                 say(f"{process.name}, {n} thread{'s' * (n > 1)}")
                 measured = _measure(inputs, process, folder, n)
                 found.setdefault(process.name, {})[str(n)] = measured
@@ -65,6 +93,10 @@ def _measure(inputs: Inputs, process: Process, folder: Path, n: int) -> dict[str
         return {"n_iters": amounts.command, **done}
     if process.job in GROUP_JOBS:
         return run_group(inputs, process.job, folder, threads=n, options=process.options)
+    if process.job in PAIR_JOBS:
+        return run_group(
+            inputs, process.part, folder, threads=n, options=process.options, module="pairs"
+        )
     return run_ours(inputs, process.job, folder, threads=n, **process.options)
 
 
@@ -97,6 +129,9 @@ def measure_peer(
     if group:
         say(f"NiMARE: {', '.join(group)}")
         found |= run_group_peer(inputs, group, folder)
+    for job in (job for job in jobs if job in _PAIR_PEER_JOBS):
+        say(f"NiMARE: {job} (some minutes)")
+        found |= run_group_peer(inputs, [job], folder, module="pairs_peer")
     if "command" in group:
         studyset = found["command"].pop("studyset")
         found["command"] = _measure_peer_command(inputs, studyset, folder, extend, say)
@@ -132,7 +167,7 @@ def _threads(job: str, threads: Sequence[int]) -> Sequence[int]:
     return (1, 2) if job == "scaling" else threads
 
 
-def _processes(job: str, inputs: Inputs) -> list[Process]:
+def _processes(job: str, inputs: Inputs, full: bool) -> list[Process]:
     if job == "load":
         return [Process("load", {}), Process("open", {})]
     if job == "words":
@@ -152,4 +187,26 @@ def _processes(job: str, inputs: Inputs) -> list[Process]:
             for size, counts in amounts_of(inputs).memory.items()
             for n in counts
         ]
+    if job in PAIR_JOBS:
+        return list(_pair_processes(job, inputs, full))
     return [Process(job, {})]
+
+
+def _pair_processes(job: str, inputs: Inputs, full: bool) -> Iterator[Process]:
+    amounts = amounts_of(inputs)
+    if job == "permutation":
+        yield Process(f"{job}-iteration", {}, (1,), "shuffles")
+        for kind, threads in (("threads", (1, 2)), ("workers", (2,))):
+            options = {"topics": "one", "n_iters": amounts.pair_null, "workers": kind == "workers"}
+            yield Process(f"{job}-{kind}", options, threads, "null")
+    elif job == "features":
+        for name, topics, effects in _FEATURE_PARTS:
+            options = {"topics": topics, "effects": effects}
+            yield Process(f"{job}-{name}", options, None, "corrected")
+        yield Process(f"{job}-words", {"full": full}, None, "words")
+    elif job == "pair-scaling":
+        for topics, n_iters in amounts.pair_scaling.items():
+            options = {"topics": topics, "n_iters": n_iters, "workers": True}
+            yield Process(f"{job}-{topics}", options, (1, 2), "null")
+    else:
+        yield Process(job, {}, (1,), "differences")

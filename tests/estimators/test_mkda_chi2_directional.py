@@ -84,6 +84,7 @@ def test_fit__hand_computed() -> None:
         inference_map1=[1, 0, 1, 1, 0.1, 1, 0],
         inference_map2=[1, 1, 1, 1, -1, 1, 1],
     )
+    assert_array_equal(maps["n_active"], [3, 2, 0, 1, 2, 2, 3])
     # 6 (a 3 - b 3)^2 / ((a + b) (6 - a - b) 9): 6, 3, -, 1.2, 3, 3, 6. At the first voxel group 1
     # is higher and active, at the second it is not active; at the fourth and the last two group 2
     # is higher and active, at the fifth group 1 is.
@@ -129,8 +130,7 @@ def test_fit__only_association_is_behind_the_maps() -> None:
     for key in map_keys(maps):
         same = np.array_equal(find_map(maps, key.name), find_map(plain(), key.name), equal_nan=True)
         assert same == (key.name not in changed), key.name
-    # Corrections would take p from it and z, as if there were no inference maps.
-    assert "n_active" in plain().coords and "n_active" not in maps.coords
+    assert_array_equal(maps["n_active"], plain()["n_active"])
 
 
 def test_fit__everywhere_changes_nothing_but_where_groups_are_alike() -> None:
@@ -212,10 +212,10 @@ def test_fit__bonferroni_is_that_of_its_p() -> None:
 def test_fit__fdr_is_that_of_its_p() -> None:
     pair, estimator = planted().pair, nd.MKDAChi2(kernel=nd.MKDAKernel(r=8))
     # Where nobody is active, chi-square is 2 without inference maps, and 0 with them.
-    assert (estimator.fit(*pair, space=SPACE)["n_active"] == 0).any()
     maps = nd.correct_fdr(
         estimator.fit(*pair, space=SPACE, inference_map1=ONES, inference_map2=ZEROS)
     )
+    assert (maps["n_active"] == 0).any()
     nlogp = np.log(maps["p"].sel(effect="association").values.astype(float))
     wanted = np.exp(pvalues.fdr(nlogp, "indep"))
     assert_allclose(maps["p_fdr_indep"].sel(effect="association"), wanted, rtol=1e-5)
