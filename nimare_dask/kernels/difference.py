@@ -1,6 +1,7 @@
 """Differences of two ALE maps under shuffled labels, from one table of whole numbers.
 
-The table holds -ln(1 - activation) of each analysis at each voxel. Under any shuffle the sums of
+The table holds -ln(1 - activation) of each analysis at each voxel, in pieces of 256 voxels of which
+those that hold nothing are left out (more than half). Under any shuffle the sums of
 the two groups add up to the same total T, and the difference of ALE,
 exp(-(T - S)) - exp(-S), never decreases in the sum S of group 1. So whether a shuffle reaches the
 observed difference is a comparison of whole numbers, and whether it is beyond a threshold too: a
@@ -9,6 +10,7 @@ table of limits of |2 S - T| leaves few voxels of which an exponential is needed
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -17,11 +19,41 @@ from numpy.typing import NDArray
 
 from nimare_dask.kernels.clusters import largest_clusters
 
-#: Voxels of a block: the sums of a block stay in the nearest cache while analyses are added.
+#: Voxels of a block: some lines, so that an analysis has nothing in many blocks, and its sums stay
+#: in the nearest cache while analyses are added.
 BLOCK = 1024
 
 #: The mass of clusters is counted in units of 1 / MASS_SCALE.
 MASS_SCALE = float(1 << 40)
+
+
+class Table(NamedTuple):
+    """Whole numbers of each analysis at each voxel, without the blocks that are all 0."""
+
+    piece: NDArray[np.signedinteger]  # (piece, voxel of a block)
+    place: NDArray[np.int32]  # (block, analysis): its piece, or -1
+
+
+def table_of(
+    rows: Iterable[NDArray[np.signedinteger]], n_voxels: int, most_bytes: float = np.inf
+) -> Table | None:
+    """Make a table of the rows of analyses, (voxel,) each; None when it would be too large."""
+    n_blocks = -(-n_voxels // BLOCK)
+    pieces: list[NDArray[np.signedinteger]] = []
+    places: list[NDArray[np.int32]] = []
+    n_pieces = 0
+    for row in rows:
+        blocks = np.zeros((n_blocks, BLOCK), row.dtype)
+        blocks.reshape(-1)[:n_voxels] = row
+        some = blocks.any(axis=1)
+        place = np.full(n_blocks, -1, np.int32)
+        place[some] = n_pieces + np.arange(int(some.sum()))
+        n_pieces += int(some.sum())
+        if n_pieces * BLOCK * row.itemsize > most_bytes:
+            return None
+        pieces.append(blocks[some])
+        places.append(place)
+    return Table(np.concatenate(pieces), np.ascontiguousarray(np.array(places).T))
 
 
 class Members(NamedTuple):
@@ -64,82 +96,122 @@ def limits_of(total: NDArray[np.integer], threshold: float, scale: float) -> NDA
 
 
 @njit(nogil=True, cache=True)
-def add_analyses(table, members, sums):  # type: ignore[no-untyped-def]
-    """Write to `sums` (voxel,) the sum of the rows `members` of a table (analysis, voxel)."""
+def add_analyses(table, block, members, sums):  # type: ignore[no-untyped-def]
+    """Write to `sums` (voxel of a block,) the sum of some analyses of a :class:`Table`."""
+    place = table.place[block]
     sums[:] = 0
     for member in range(members.shape[0]):
-        row = table[members[member]]
-        for voxel in range(sums.shape[0]):
-            sums[voxel] += row[voxel]
+        piece = place[members[member]]
+        if piece >= 0:
+            row = table.piece[piece]
+            for voxel in range(sums.shape[0]):
+                sums[voxel] += row[voxel]
 
 
 @njit(nogil=True, cache=True)
-def shuffle_block(  # type: ignore[no-untyped-def]
-    table,
-    chosen,
-    takes_rest,
-    first_iteration,
-    first_voxel,
-    total,
-    observed,
-    limits,
-    room,
-    up,
-    low,
-    found,
-    n_found,
+def sum_analyses(table, members, out):  # type: ignore[no-untyped-def]
+    """Write to `out` (voxel,) the sum of some analyses."""
+    for block in range(table.place.shape[0]):
+        here = out[block * BLOCK : (block + 1) * BLOCK]
+        add_analyses(table, block, members, here)
+
+
+@njit(nogil=True, cache=True)
+def look_at(  # type: ignore[no-untyped-def]
+    sums, first_voxel, iteration, total, observed, limits, near, near_words, up, low, found, n_found
 ):
-    """Do some iterations for one block of voxels.
+    """Compare the sums of group 1 at some voxels in one iteration.
 
     Parameters
     ----------
-    table
-        Integers (analysis, voxel of the block).
-    chosen
-        Analyses that are added up in each iteration, (iteration, member).
-    takes_rest
-        Whether group 1 is everybody else.
-    first_iteration, first_voxel
-        Number of the first iteration, and of the first voxel of the block.
+    sums
+        Sums of group 1, (voxel,) of some voxels.
+    first_voxel
+        Number of the first of them.
+    iteration
+        Number of the iteration.
     total, observed, limits
-        Sum of both groups, observed sum of group 1 and limit of each voxel of the block.
-    room
-        Work space: integers of the type of the table and bytes, (voxel of the block,), and the same
+        Sum of both groups, observed sum of group 1 and limit of each voxel of the mask.
+    near, near_words
+        Work space: bytes that are 0, at least as many as `sums` up to a multiple of 8, and the same
         bytes eight at a time.
     up, low
-        Iterations of at least and at most the observed difference, which grow; (voxel,).
-    found
-        Where voxels beyond the limits are listed, as far as there is room.
-    n_found
-        How many are listed before.
+        Iterations of at least and at most the observed difference, which grow; (voxel,) of the
+        mask.
+    found, n_found
+        Where voxels beyond the limits are listed, as far as there is room, and how many are.
 
     Returns
     -------
     n_found
         How many there are after, with room or without.
     """
-    sums, near, near_words = room
-    near[:] = 0
-    n_voxels = total.shape[0]
-    for iteration in range(chosen.shape[0]):
-        add_analyses(table, chosen[iteration], sums)
-        if takes_rest:
-            for voxel in range(n_voxels):
-                sums[voxel] = total[voxel] - sums[voxel]
-        for voxel in range(n_voxels):
-            up[voxel] += sums[voxel] >= observed[voxel]
-            low[voxel] += sums[voxel] <= observed[voxel]
-            near[voxel] = abs(2 * sums[voxel] - total[voxel]) > limits[voxel]
-        for word in range(near_words.shape[0]):
-            if near_words[word] == 0:
-                continue
-            for voxel in range(8 * word, 8 * word + 8):
-                if near[voxel]:
-                    if n_found < found.voxel.shape[0]:
-                        found.iteration[n_found] = first_iteration + iteration
-                        found.voxel[n_found] = first_voxel + voxel
-                        found.total[n_found] = sums[voxel]
-                    n_found += 1
+    n_voxels = sums.shape[0]
+    for voxel in range(n_voxels):
+        at = first_voxel + voxel
+        up[at] += sums[voxel] >= observed[at]
+        low[at] += sums[voxel] <= observed[at]
+        near[voxel] = abs(2 * sums[voxel] - total[at]) > limits[at]
+    for word in range((n_voxels + 7) // 8):
+        if near_words[word] == 0:
+            continue
+        for voxel in range(8 * word, 8 * word + 8):
+            if near[voxel]:
+                near[voxel] = 0
+                if n_found < found.voxel.shape[0]:
+                    found.iteration[n_found] = iteration
+                    found.voxel[n_found] = first_voxel + voxel
+                    found.total[n_found] = sums[voxel]
+                n_found += 1
+    return n_found
+
+
+@njit(nogil=True, cache=True)
+def shuffle_table(table, chosen, takes_rest, total, observed, limits, up, low, found):  # type: ignore[no-untyped-def]
+    """Do some iterations, block of voxels by block.
+
+    Parameters
+    ----------
+    table
+        See :class:`Table`.
+    chosen
+        Analyses that are added up in each iteration, (iteration, member).
+    takes_rest
+        Whether group 1 is everybody else.
+    total, observed, limits, up, low, found
+        See :func:`look_at`.
+
+    Returns
+    -------
+    n_found
+        How many voxels are beyond the limits, with room or without.
+    """
+    near = np.zeros(BLOCK, np.uint8)
+    near_words = near.view(np.uint64)
+    room = np.empty(BLOCK, table.piece.dtype)
+    n_found = 0
+    for block in range(table.place.shape[0]):
+        first_voxel = block * BLOCK
+        sums = room[: min(BLOCK, total.shape[0] - first_voxel)]
+        for iteration in range(chosen.shape[0]):
+            add_analyses(table, block, chosen[iteration], sums)
+            if takes_rest:
+                for voxel in range(sums.shape[0]):
+                    sums[voxel] = total[first_voxel + voxel] - sums[voxel]
+            n_found = look_at(
+                sums,
+                first_voxel,
+                iteration,
+                total,
+                observed,
+                limits,
+                near,
+                near_words,
+                up,
+                low,
+                found,
+                n_found,
+            )
     return n_found
 
 
@@ -178,12 +250,15 @@ def measure(voxel, difference, threshold, grid, room, members):  # type: ignore[
 
 @njit(nogil=True, cache=True)
 def add_survival(table, subsets, scale, out):  # type: ignore[no-untyped-def]
-    """Add 1 - ALE of each of `subsets` (subset, member) of a table (analysis, voxel) to `out`.
+    """Add 1 - ALE of each of `subsets` (subset, member) of analyses of a table to `out` (voxel,).
 
     The table holds -ln(1 - activation) in units of 1 / scale.
     """
-    sums = np.empty(table.shape[1], table.dtype)
-    for subset in range(subsets.shape[0]):
-        add_analyses(table, subsets[subset], sums)
-        for voxel in range(out.shape[0]):
-            out[voxel] += np.exp(-np.float64(sums[voxel]) / scale)
+    room = np.empty(BLOCK, table.piece.dtype)
+    for block in range(table.place.shape[0]):
+        here = out[block * BLOCK : (block + 1) * BLOCK]
+        sums = room[: here.shape[0]]
+        for subset in range(subsets.shape[0]):
+            add_analyses(table, block, subsets[subset], sums)
+            for voxel in range(here.shape[0]):
+                here[voxel] += np.exp(-np.float64(sums[voxel]) / scale)

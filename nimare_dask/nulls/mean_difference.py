@@ -98,23 +98,23 @@ class MeanDifference:
         n_foci = int(self.activation.n_foci.sum())
         return max(len(self.in_first), n_foci) + 2 * self._n_each
 
-    def _table(self, ijk: NDArray[np.int32] | None) -> list[NDArray[np.signedinteger]]:
-        """Whole numbers of -ln(1 - activation) of each analysis: blocks (analysis, voxel)."""
-        n, n_voxels = len(self.in_first), self.activation.n_voxels
-        starts = range(0, n_voxels, difference.BLOCK)
-        kind = self.activation.statistic.sum_type
-        blocks = [np.empty((n, min(difference.BLOCK, n_voxels - at)), kind) for at in starts]
+    def _table(self, ijk: NDArray[np.int32] | None) -> difference.Table:
+        """Whole numbers of -ln(1 - activation) of each analysis."""
         first = np.append(0, np.cumsum(self.activation.n_foci))
-        for analysis in range(n):
-            own = None if ijk is None else ijk[first[analysis] : first[analysis + 1]]
-            row = self.activation.sums(np.array([analysis]), own)
-            for at, block in zip(starts, blocks, strict=True):
-                block[analysis] = row[at : at + difference.BLOCK]
-        return blocks
+        rows = (
+            self.activation.sums(
+                np.array([analysis]),
+                None if ijk is None else ijk[first[analysis] : first[analysis + 1]],
+            )
+            for analysis in range(len(self.in_first))
+        )
+        table = difference.table_of(rows, self.activation.n_voxels)
+        assert table is not None
+        return table
 
     def _mean_ale(
         self,
-        table: list[NDArray[np.signedinteger]],
+        table: difference.Table,
         group: NDArray[np.int32],
         raw: NDArray[np.uint64],
     ) -> NDArray[np.float64]:
@@ -127,10 +127,7 @@ class MeanDifference:
                 prefixes.shuffle(raw[draw * self.target_n : (draw + 1) * self.target_n], members)
             subsets[draw] = members[: self.target_n]
         survival = np.zeros(self.activation.n_voxels)
-        scale = self.activation.statistic.scale
-        for at, block in enumerate(table):
-            here = slice(at * difference.BLOCK, (at + 1) * difference.BLOCK)
-            difference.add_survival(block, subsets, scale, survival[here])
+        difference.add_survival(table, subsets, self.activation.statistic.scale, survival)
         return 1 - survival / n_draws
 
     def run(self, start: int, stop: int) -> Batch:

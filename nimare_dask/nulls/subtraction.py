@@ -36,8 +36,8 @@ _building = threading.Lock()
 class Table:
     """What is built from the foci once in each process."""
 
-    #: For each block of voxels (analysis, voxel), or None where that would be too large.
-    blocks: list[NDArray[np.signedinteger]] | None
+    #: Whole numbers of all analyses, or None where that would be too large.
+    rows: difference.Table | None
     total: NDArray[np.signedinteger]  # (voxel): sum over all analyses
     observed: NDArray[np.signedinteger]  # (voxel): sum over group 1
 
@@ -122,18 +122,9 @@ class Subtraction:
     def _build(self) -> Table:
         everyone = np.arange(len(self.n_foci))
         total, observed = self.sums(everyone), self.sums(np.flatnonzero(self.in_first))
-        if len(everyone) * total.nbytes > TABLE_BYTES:
-            return Table(blocks=None, total=total, observed=observed)
-        starts = range(0, len(total), difference.BLOCK)
-        blocks = [
-            np.empty((len(everyone), len(total[at : at + difference.BLOCK])), total.dtype)
-            for at in starts
-        ]
-        for analysis in everyone:
-            row = self.sums(everyone[analysis : analysis + 1])
-            for at, block in zip(starts, blocks, strict=True):
-                block[analysis] = row[at : at + difference.BLOCK]
-        return Table(blocks=blocks, total=total, observed=observed)
+        each = (self.sums(everyone[analysis : analysis + 1]) for analysis in everyone)
+        rows = difference.table_of(each, len(total), TABLE_BYTES)
+        return Table(rows=rows, total=total, observed=observed)
 
     def __getstate__(self) -> dict[str, Any]:
         return own_fields(self)
@@ -167,13 +158,11 @@ class Subtraction:
     def first_sums(self, iteration: int) -> NDArray[np.signedinteger]:
         """Sums of group 1 in an iteration, (voxel,)."""
         table, order = self.table(), self.order(iteration)
-        if table.blocks is None:
+        if table.rows is None:
             part = self.sums(order)
         else:
             part = np.empty_like(table.total)
-            for at, block in enumerate(table.blocks):
-                here = slice(at * difference.BLOCK, (at + 1) * difference.BLOCK)
-                difference.add_analyses(block, order, part[here])
+            difference.sum_analyses(table.rows, order, part)
         return table.total - part if self.takes_rest else part
 
     def differences(self, first: NDArray[np.signedinteger]) -> NDArray[np.float32]:
@@ -215,35 +204,17 @@ class Subtraction:
     ) -> int:
         """Count and list all voxels of all iterations; give the number that are listed."""
         limits = difference.limits_of(table.total, self.stat_thresh, self.statistic.scale)
-        n_voxels, n_found = len(table.total), 0
-        if table.blocks is not None:
-            work = [(block, orders, 0) for block in table.blocks]
-            starts = list(range(0, n_voxels, difference.BLOCK))
-        else:
-            # A map that is rebuilt is a table of one analysis.
-            only = np.zeros((1, 1), np.int32)
-            work = [(self.sums(order)[None], only, at) for at, order in enumerate(orders)]
-            starts = [0] * len(work)
-        size = max(block.shape[1] for block, _, _ in work)
-        sums, near = np.empty(size, table.total.dtype), np.zeros(-(-size // 8) * 8, np.uint8)
-        for first_voxel, (block, chosen, first_iteration) in zip(starts, work, strict=True):
-            here = slice(first_voxel, first_voxel + block.shape[1])
-            n_found = difference.shuffle_block(
-                block,
-                chosen,
-                self.takes_rest,
-                first_iteration,
-                first_voxel,
-                table.total[here],
-                table.observed[here],
-                limits[here],
-                (sums[: block.shape[1]], near, near.view(np.uint64)),
-                up[here],
-                low[here],
-                found,
-                n_found,
-            )
-        return int(n_found)
+        about = (table.total, table.observed, limits)
+        if table.rows is not None:
+            shuffle = difference.shuffle_table
+            return int(shuffle(table.rows, orders, self.takes_rest, *about, up, low, found))
+        near, n_found = np.zeros(-(-len(limits) // 8) * 8, np.uint8), 0
+        for iteration, order in enumerate(orders):
+            sums = self.sums(order)
+            sums = table.total - sums if self.takes_rest else sums
+            room = (near, near.view(np.uint64))
+            n_found = difference.look_at(sums, 0, iteration, *about, *room, up, low, found, n_found)
+        return n_found
 
     def _measure(
         self, start: int, n_iters: int, found: difference.Found, n_found: int
@@ -269,15 +240,19 @@ class Subtraction:
         """About the time of an iteration."""
         n_voxels = int(self.mask.sum())
         added = len(self.n_foci) / 2 * n_voxels
-        if len(self.n_foci) * n_voxels * 4 > TABLE_BYTES:
+        if self._table_bytes() > TABLE_BYTES:
             added *= 20
         return _ADD_SECONDS * added + _VOXEL_SECONDS * n_voxels
 
+    def _table_bytes(self) -> int:
+        """About the size of the table: half of the blocks of an analysis hold something."""
+        item = self.statistic.sum_type.itemsize
+        return len(self.n_foci) * int(self.mask.sum()) * item // 2
+
     def task_bytes(self) -> int:
         """About the memory of a running batch, and the table."""
-        n_voxels = int(self.mask.sum())
-        table = len(self.n_foci) * n_voxels * self.statistic.sum_type.itemsize
-        return 120 * n_voxels + (table if table <= TABLE_BYTES else 0)
+        table = self._table_bytes()
+        return 120 * int(self.mask.sum()) + (table if table <= TABLE_BYTES else 0)
 
     def to_dataset(self) -> xr.Dataset:
         """All of it as one dataset, from which :func:`from_dataset` makes it again."""
