@@ -16,7 +16,7 @@ from nimare_dask.estimators.ale import ALE
 from nimare_dask.estimators.ale_subtraction import EFFECT, ALESubtraction
 from nimare_dask.estimators.mkda_chi2 import MKDAChi2
 from nimare_dask.estimators.mkda_density import MKDADensity
-from nimare_dask.estimators.two_groups import gates_of, pool
+from nimare_dask.estimators.two_groups import pool
 from nimare_dask.fwe import correct_fwe
 from nimare_dask.nulls.label_permutation import label_permutation_null
 from nimare_dask.nulls.monte_carlo import monte_carlo_null
@@ -132,7 +132,12 @@ def contrast(
         )
         effects.append(effect)
         seeds.append(seed)
-    gates_of(effects[0], effects[1], space)  # nothing to compare is found before there are shuffles
+    if not any(effect.any() for effect in effects):
+        raise SettingsError(
+            f"Neither group has a significant main effect (corrected by {correct}, alpha "
+            f"{alpha:g}), so there is nowhere to compare them; use a higher alpha, or compare "
+            "them everywhere."
+        )
     gates: Any = {"inference_map1": effects[0], "inference_map2": effects[1]}
     if isinstance(pairwise, ALESubtraction):
         null = label_permutation_null(

@@ -6,6 +6,7 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable, Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -85,8 +86,9 @@ def digest_dataset(dataset: xr.Dataset, attributes: Iterable[str] = ()) -> str:
     return hashlib.sha256(json.dumps([parts, kept], sort_keys=True).encode()).hexdigest()
 
 
+@cache
 def versions() -> dict[str, str]:
-    """Versions of what computes a result."""
+    """Versions of what computes a result; looked up once."""
     found = {"nimare_dask": __version__, "python": platform.python_version()}
     for name in ("numpy", "scipy", "numba", "dask", "xarray", "zarr"):
         try:

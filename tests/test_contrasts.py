@@ -378,8 +378,8 @@ def test_contrast__nothing_significant_is_a_sentence(method: str) -> None:
     with pytest.raises(nd.SettingsError) as raised:
         compare(method, "bonferroni", alpha=1e-40)
     assert str(raised.value) == (
-        "No voxel of either inference map is above 0, so there is nothing to compare; use other "
-        "maps, or a higher alpha."
+        "Neither group has a significant main effect (corrected by bonferroni, alpha 1e-40), so "
+        "there is nowhere to compare them; use a higher alpha, or compare them everywhere."
     )
 
 

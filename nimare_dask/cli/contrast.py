@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from nimare_dask.space import Space
 
 
+#: Radius of the MKDA kernel in mm.
+DEFAULT_RADIUS = 10.0
+
+
 class Method(StrEnum):
     """What compares the groups."""
 
@@ -63,7 +67,7 @@ def contrast(
         Method,
         typer.Option(help="chi2: MKDA chi-square (association); ale: difference of ALE."),
     ] = Method.chi2,
-    r: Radius = 10.0,
+    r: Radius = DEFAULT_RADIUS,
     sample_size: SampleSize = None,
     fwhm: Fwhm = None,
     drop_shared: Annotated[
@@ -98,6 +102,10 @@ def contrast(
     from nimare_dask.schema import RESULT_KIND
     from nimare_dask.space import load_space
 
+    if method == Method.chi2 and (sample_size is not None or fwhm is not None):
+        raise SettingsError("--sample-size and --fwhm are for --method ale; chi2 has --r.")
+    if method == Method.ale and r != DEFAULT_RADIUS:
+        raise SettingsError("--r is for --method chi2; ale has --sample-size and --fwhm.")
     if method == Method.ale and permute == Permute.foci:
         raise SettingsError("--permute foci is for --method chi2; ale shuffles labels.")
     if permute == Permute.foci and (main_effects or job.correct != Correct.fwe):

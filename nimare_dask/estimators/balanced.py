@@ -177,7 +177,9 @@ class BalancedALESubtraction:
             }
             by_chance = Surviving(pool=space.pool(self.coverage), **common)
             sizes = iterate(f"sizes{number + 1}", by_chance, n_iters)["null_max"].values
-            larger_than.append(float(np.percentile(sizes, 100 * (1 - self.alpha))))
+            # A whole size must not fall short of itself by rounding.
+            share = 100 * (1 - self.alpha)
+            larger_than.append(round(float(np.percentile(sizes, share)), 9))
             subsets = subset_schedule(
                 len(activation.n_foci), target_n, self.n_subsamples, seed + number
             )

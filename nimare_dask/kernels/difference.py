@@ -1,11 +1,11 @@
 """Differences of two ALE maps under shuffled labels, from one table of whole numbers.
 
-The table holds -ln(1 - activation) of each analysis at each voxel, in pieces of 256 voxels of which
-those that hold nothing are left out (more than half). Under any shuffle the sums of
-the two groups add up to the same total T, and the difference of ALE,
-exp(-(T - S)) - exp(-S), never decreases in the sum S of group 1. So whether a shuffle reaches the
-observed difference is a comparison of whole numbers, and whether it is beyond a threshold too: a
-table of limits of |2 S - T| leaves few voxels of which an exponential is needed.
+The table holds -ln(1 - activation) of each analysis at each voxel, in pieces of 1,024 voxels of
+which those that hold nothing are left out (a third). Under any shuffle the sums of the two groups
+add up to the same total T, and the difference of ALE, exp(-(T - S)) - exp(-S), never decreases in
+the sum S of group 1. So whether a shuffle reaches the observed difference is a comparison of whole
+numbers, and whether it is beyond a threshold too: a table of limits of |2 S - T| leaves few voxels
+of which an exponential is needed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from nimare_dask.kernels.clusters import largest_clusters
 
-#: Voxels of a block: some lines, so that an analysis has nothing in many blocks, and its sums stay
-#: in the nearest cache while analyses are added.
+#: Voxels of a block: an analysis has nothing in a third of such blocks, and the sums stay in the
+#: nearest cache while analyses are added. With 256 the work for each block costs more than the
+#: further blocks that are left out save.
 BLOCK = 1024
 
 #: The mass of clusters is counted in units of 1 / MASS_SCALE.
@@ -111,8 +112,9 @@ def add_analyses(table, block, members, sums):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True)
 def sum_analyses(table, members, out):  # type: ignore[no-untyped-def]
     """Write to `out` (voxel,) the sum of some analyses."""
+    length = table.piece.shape[1]
     for block in range(table.place.shape[0]):
-        here = out[block * BLOCK : (block + 1) * BLOCK]
+        here = out[block * length : (block + 1) * length]
         add_analyses(table, block, members, here)
 
 
@@ -186,13 +188,14 @@ def shuffle_table(table, chosen, takes_rest, total, observed, limits, up, low, f
     n_found
         How many voxels are beyond the limits, with room or without.
     """
-    near = np.zeros(BLOCK, np.uint8)
+    length = table.piece.shape[1]
+    near = np.zeros((length + 7) // 8 * 8, np.uint8)
     near_words = near.view(np.uint64)
-    room = np.empty(BLOCK, table.piece.dtype)
+    room = np.empty(length, table.piece.dtype)
     n_found = 0
     for block in range(table.place.shape[0]):
-        first_voxel = block * BLOCK
-        sums = room[: min(BLOCK, total.shape[0] - first_voxel)]
+        first_voxel = block * length
+        sums = room[: min(length, total.shape[0] - first_voxel)]
         for iteration in range(chosen.shape[0]):
             add_analyses(table, block, chosen[iteration], sums)
             if takes_rest:
@@ -254,9 +257,10 @@ def add_survival(table, subsets, scale, out):  # type: ignore[no-untyped-def]
 
     The table holds -ln(1 - activation) in units of 1 / scale.
     """
-    room = np.empty(BLOCK, table.piece.dtype)
+    length = table.piece.shape[1]
+    room = np.empty(length, table.piece.dtype)
     for block in range(table.place.shape[0]):
-        here = out[block * BLOCK : (block + 1) * BLOCK]
+        here = out[block * length : (block + 1) * length]
         sums = room[: here.shape[0]]
         for subset in range(subsets.shape[0]):
             add_analyses(table, block, subsets[subset], sums)

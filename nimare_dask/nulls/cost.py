@@ -9,7 +9,7 @@ from nimare_dask.parallel.execute import n_workers
 from nimare_dask.parallel.plan import Plan
 
 #: Seconds of a batch that are aimed at, and the sizes that a batch can have.
-_BATCH_SECONDS = 2.0
+_BATCH_SECONDS = 1.0
 _BATCHES = (10, 25, 50, 100, 250)
 
 
@@ -18,7 +18,7 @@ _FEWEST_BATCHES = 8
 
 
 def batch_size(job: Job, n_iters: int) -> int:
-    """Iterations that take about two seconds by what they compute; fewer for short runs."""
+    """Iterations that take about a second by what they compute; fewer for short runs."""
     most = max(1.0, min(_BATCH_SECONDS / job.seconds(), n_iters / _FEWEST_BATCHES))
     return max([size for size in _BATCHES if size <= most], default=_BATCHES[0])
 

@@ -21,6 +21,7 @@ from scipy.stats import distributions
 from nimare_dask.activation import index_foci
 from nimare_dask.kernels import coverage, exceed, prefixes, rows
 from nimare_dask.nulls.jobs import Batch, own_fields, pack_mask, raw_numbers, unpack_mask
+from nimare_dask.provenance import digest_values
 
 INFERENCES = ("voxel", "size", "mass")
 
@@ -49,6 +50,10 @@ class Tables:
 
     rows: rows.Rows
     margins: exceed.Margins
+
+
+#: The tables of the latest corpus, for all nulls of it in this process.
+_built: dict[tuple[str, ...], Tables] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +124,9 @@ class LabelCounts:
         return prefixes.prefixes_of(self.sizes, self.n_analyses)
 
     def tables(self) -> Tables:
-        """What is built from the foci: once in a process, and never sent anywhere."""
+        """What is built from the foci: once for all nulls in a process, and never sent anywhere."""
         with _building:
-            if "_tables" not in self.__dict__:
+            if self._corpus not in _built:
                 lines = coverage.group_lines(np.argwhere(self.mask))
                 index = index_foci(self.ijk, self.n_foci, self.columns, self.mask.shape)
                 table = rows.list_rows(index, lines)
@@ -130,9 +135,15 @@ class LabelCounts:
                 rows.add_rows(table, np.arange(self.n_analyses, dtype=np.int32), change)
                 rows.running_sum(change, n_active)
                 margins = exceed.margins_of(n_active, self.n_analyses)
-                self.__dict__["_tables"] = Tables(rows=table, margins=margins)
-        tables: Tables = self.__dict__["_tables"]
-        return tables
+                _built.clear()  # of another corpus
+                _built[self._corpus] = Tables(rows=table, margins=margins)
+            return _built[self._corpus]
+
+    @cached_property
+    def _corpus(self) -> tuple[str, ...]:
+        """What tables are built from, by its digests."""
+        arrays = (self.ijk, self.n_foci, self.columns, self.mask)
+        return tuple(digest_values(array) for array in arrays)
 
     def __getstate__(self) -> dict[str, Any]:
         return own_fields(self)

@@ -377,8 +377,16 @@ def test_ctrl_c__goes_on_with_the_same_command(
         (("--main-effects", "--alpha", "2"), "alpha is 2.0; expected a p value."),
         (
             ("--main-effects", "--correct", "bonferroni", "--alpha", "1e-40"),
-            "No voxel of either inference map is above 0, so there is nothing to compare; use "
-            "other maps, or a higher alpha.",
+            "Neither group has a significant main effect (corrected by bonferroni, alpha 1e-40), "
+            "so there is nowhere to compare them; use a higher alpha, or compare them everywhere.",
+        ),
+        (
+            ("--sample-size", "9"),
+            "--sample-size and --fwhm are for --method ale; chi2 has --r.",
+        ),
+        (
+            ("--method", "ale", "--r", "9"),
+            "--r is for --method chi2; ale has --sample-size and --fwhm.",
         ),
         (("--method", "ale"), "8 of 8 analyses have no sample size"),
         (("--method", "ale", "--fwhm", "9", "--sample-size", "9"), "fwhm is 9 and sample_size is"),

@@ -277,7 +277,8 @@ def test_fit__clusters_and_probabilities(stores: Any, settings: dict[str, Any]) 
         n_kept += int((wanted > 0).sum())
         assert_allclose(found, wanted, rtol=FLOAT32, atol=0)
         sizes = nd.open_null(by_kind(folder)[f"sizes{number + 1}"])["null_max"].values[:, 0]
-        assert np.percentile(sizes, 100 * (1 - ALPHA)) == told["larger_than"][number]
+        share = np.percentile(sizes, 100 * (1 - ALPHA))
+        assert told["larger_than"][number] == round(float(share), 9)
     assert n_kept > 10 and (n_dropped > 0 or settings)
     both = reference.minimum_statistic(*(maps["prob"].values))
     assert_array_equal(maps["stat"].sel(effect="conjunction"), both)
@@ -690,7 +691,6 @@ def test_fit__more_iterations_go_on_from_its_stores(tmp_path: Path) -> None:
     assert_same_maps(fit(n_iters=N_ITERS, store=tmp_path / "s"), fit(n_iters=N_ITERS))
 
 
-@pytest.mark.xfail(raises=nd.StoreExistsError, reason="22.599999999999998 is not ...994")
 def test_fit__more_iterations_go_on_where_the_size_moves_by_rounding(tmp_path: Path) -> None:
     few = {"random_state": 1, "alpha": 0.3, "n_subsamples": 1, "difference_iterations": 1}
     fit(n_iters=8, store=tmp_path / "s", **few)

@@ -126,42 +126,44 @@ def test_limits_of__zero_lists_everything_that_differs() -> None:
 
 
 class Block:
-    """A table of some analyses, as a block of a larger map."""
+    """Some analyses, of which one is active nowhere."""
 
     def __init__(self, seed: int, n: int, n_voxels: int, kind: Any = np.int32) -> None:
         rng = np.random.default_rng(seed)
         self.table = (rng.integers(0, 50, (n, n_voxels)) * rng.integers(0, 2, n_voxels)).astype(
             kind
         )
+        self.table[n // 2] = 0
         self.total = self.table.sum(axis=0, dtype=kind)
         self.observed = self.table[: n // 3].sum(axis=0, dtype=kind)
         self.limits = rng.integers(-4, 60, n_voxels)
         self.orders = np.stack([rng.permutation(n)[: n // 3] for _ in range(7)]).astype(np.int32)
         self.rng, self.n_voxels, self.kind = rng, n_voxels, kind
 
-    def run(self, takes_rest: bool, room_for: int, n_found: int = 0) -> Any:
-        """Counts, the list and how many are listed, after counts and a list of before."""
+    def run(self, takes_rest: bool, room_for: int, length: int = difference.BLOCK) -> Any:
+        """Counts, the list and how many are listed, after counts of before."""
         up, low = np.full((2, self.n_voxels), 5, np.uint32)
         found = difference.Found(
             np.full(room_for, -1, np.int32), np.full(room_for, -1, np.int32), np.full(room_for, -1)
         )
-        # Work space is that of the largest block, and holds what another block left.
-        near = np.full(-(-self.n_voxels // 8) * 8 + 16, 1, np.uint8)
-        sums = np.full(self.n_voxels, 99, self.kind)
-        n_listed = difference.shuffle_block(
-            self.table,
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(difference, "BLOCK", length)
+            table = difference.table_of(self.table, self.n_voxels)
+        assert table is not None and table.place.shape == (
+            -(-self.n_voxels // length),
+            len(self.table),
+        )
+        assert (table.place[:, len(self.table) // 2] == -1).all() or self.table.all()
+        n_listed = difference.shuffle_table(
+            table,
             self.orders,
             takes_rest,
-            30,
-            1000,
             self.total,
             self.observed,
             self.limits,
-            (sums, near, near.view(np.uint64)),
             up,
             low,
             found,
-            n_found,
         )
         return up, low, found, n_listed
 
@@ -177,35 +179,29 @@ class Block:
                 up[voxel] += first >= self.observed[voxel]
                 low[voxel] += first <= self.observed[voxel]
                 if abs(first - (total - first)) > self.limits[voxel]:
-                    listed.append((30 + iteration, 1000 + voxel, first))
+                    listed.append((iteration, voxel, first))
         return up, low, listed
 
 
 @pytest.mark.parametrize("kind", [np.int32, np.int64])
 @pytest.mark.parametrize("takes_rest", [False, True])
 @pytest.mark.parametrize("n_voxels", [1, 7, 8, 9, 64, 131])
-def test_shuffle_block__equals_plain_loops(n_voxels: int, takes_rest: bool, kind: Any) -> None:
+def test_shuffle_table__equals_plain_loops(n_voxels: int, takes_rest: bool, kind: Any) -> None:
     block = Block(n_voxels, 10, n_voxels, kind)
     wanted_up, wanted_low, listed = block.expected(takes_rest)
-    up, low, found, n_found = block.run(takes_rest, room_for=2000)
-    assert_array_equal(up, wanted_up)
-    assert_array_equal(low, wanted_low)
-    assert n_found == len(listed) > 0
-    entries = zip(*(part[:n_found].tolist() for part in found), strict=True)
-    assert list(entries) == listed
-    assert all((part[n_found:] == -1).all() for part in found)
+    for length in (difference.BLOCK, 13, 8, 1):
+        up, low, found, n_found = block.run(takes_rest, 2000, length)
+        assert_array_equal(up, wanted_up)
+        assert_array_equal(low, wanted_low)
+        assert n_found == len(listed) > 0
+        entries = list(zip(*(part[:n_found].tolist() for part in found), strict=True))
+        assert sorted(entries) == listed
+        # In order of blocks, and in them of iterations.
+        assert entries == sorted(entries, key=lambda entry: entry[1] // length)
+        assert all((part[n_found:] == -1).all() for part in found)
 
 
-def test_shuffle_block__goes_on_after_what_is_listed() -> None:
-    block = Block(1, 9, 20)
-    listed = block.expected(False)[2]
-    _, _, found, n_found = block.run(False, room_for=2000, n_found=11)
-    assert n_found == 11 + len(listed)
-    assert (found.voxel[:11] == -1).all()
-    assert found.total[11:n_found].tolist() == [total for _, _, total in listed]
-
-
-def test_shuffle_block__counts_beyond_its_room() -> None:
+def test_shuffle_table__counts_beyond_its_room() -> None:
     block = Block(2, 9, 50)
     wanted_up, wanted_low, listed = block.expected(True)
     for room_for in (0, 1, len(listed) - 1, len(listed)):
@@ -216,7 +212,7 @@ def test_shuffle_block__counts_beyond_its_room() -> None:
         assert found.voxel.tolist() == [voxel for _, voxel, _ in listed[:room_for]]
 
 
-def test_shuffle_block__sums_that_fill_32_bits() -> None:
+def test_shuffle_table__sums_that_fill_32_bits() -> None:
     # Twice a sum does not fit, and is compared all the same.
     block = Block(3, 3, 9)
     block.table = np.full((3, 9), 2**31 // 3, np.int32)
@@ -231,13 +227,21 @@ def test_shuffle_block__sums_that_fill_32_bits() -> None:
     assert_array_equal(low, wanted_low)
 
 
-def test_add_analyses__nobody_one_and_all() -> None:
+def test_sum_analyses__nobody_one_and_all() -> None:
     block = Block(4, 8, 13)
     sums = np.full(13, 77, np.int32)
     for members in ([], [3], [5, 2], range(8)):
         chosen = np.array(list(members), np.int32)
-        difference.add_analyses(block.table, chosen, sums)
+        table = difference.table_of(block.table, 13)
+        difference.sum_analyses(table, chosen, sums)
         assert_array_equal(sums, block.table[chosen].sum(axis=0))
+
+
+def test_table_of__is_none_where_it_would_be_too_large() -> None:
+    rows = Block(5, 8, 40).table
+    size = 7 * difference.BLOCK * 4  # one analysis has no piece
+    assert difference.table_of(rows, 40, size) is not None
+    assert difference.table_of(rows, 40, size - 1) is None
 
 
 # maxima of a map

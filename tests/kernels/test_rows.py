@@ -255,12 +255,13 @@ ints = np.random.default_rng(0).integers(0, 2**20, (9, n_voxels)).astype(np.int3
 total, observed = ints.sum(axis=0, dtype=np.int32), ints[:4].sum(axis=0, dtype=np.int32)
 up, low = np.zeros((2, n_voxels), np.uint32)
 listed = difference.Found(*(np.zeros(200, kind) for kind in (np.int32, np.int32, np.int64)))
-near = np.zeros(-(-n_voxels // 8) * 8, np.uint8)
 limits = difference.limits_of(total, 0.05, 2.0**22)
-n = difference.shuffle_block(
-    ints, np.array([order[:4], order[4:8]]), True, 0, 0, total, observed, limits,
-    (np.empty(n_voxels, np.int32), near, near.view(np.uint64)), up, low, listed, 0,
+table = difference.table_of(ints, n_voxels)
+n = difference.shuffle_table(
+    table, np.array([order[:4], order[4:8]]), True, total, observed, limits, up, low, listed
 )
+found["survival"] = np.zeros(n_voxels)
+difference.add_survival(table, np.array([order[:4], order[4:8]]), 2.0**22, found["survival"])
 found["up"], found["low"], found["n"] = up, low, np.array(n)
 out = np.empty(n_voxels, np.float32)
 difference.differences(observed, total, 2.0**22, out)
@@ -289,6 +290,9 @@ def test_kernels__same_without_jit(tmp_path_factory: pytest.TempPathFactory) -> 
     assert list(found["0"]) == list(found["1"])
     for name, values in found["0"].items():
         assert values.dtype == found["1"][name].dtype
-        assert_array_equal(values, found["1"][name], err_msg=name)
+        if name == "survival":  # exponentials of numba and of numpy differ in the last bit
+            np.testing.assert_allclose(values, found["1"][name], rtol=1e-15)
+        else:
+            assert_array_equal(values, found["1"][name], err_msg=name)
     assert found["0"]["maxima0.4"].all(), "the case must find clusters"
     assert 0 < found["0"]["n"] <= 200

@@ -269,7 +269,7 @@ def test_pickle__does_not_carry_tables() -> None:
     job = pair(18, 7).label_counts()
     before = pickle.dumps(job)
     expected = maxima_of(job)
-    assert {"_tables", "groups"} <= set(vars(job)), "the case must have something to leave out"
+    assert {"_corpus", "groups"} <= set(vars(job)), "the case must have something to leave out"
     after = pickle.dumps(job)
     assert len(after) == len(before)
     again: Any = pickle.loads(after)
@@ -280,7 +280,12 @@ def test_pickle__does_not_carry_tables() -> None:
 def test_tables__are_built_once() -> None:
     job = pair(18, 7).label_counts()
     assert job.tables() is job.tables()
-    assert replace(job, step=1).tables() is not job.tables()
+    # For all nulls of a corpus, and of the latest corpus only.
+    assert replace(job, step=1, sizes=np.array([3])).tables() is job.tables()
+    before = job.tables()
+    other = replace(job, n_foci=job.n_foci[::-1].copy())
+    assert other.tables() is not before
+    assert job.tables() is not before
 
 
 def test_run__foci_outside_the_mask_count_where_they_reach() -> None:

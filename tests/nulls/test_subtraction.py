@@ -189,8 +189,8 @@ def without_table(job: Subtraction, expected: Batch) -> None:
     again = from_dataset(job.to_dataset())
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(subtraction, "TABLE_BYTES", 0)
-        assert again.table().blocks is None
-    assert job.table().blocks is not None
+        assert again.table().rows is None
+    assert job.table().rows is not None
     assert_same_batch(again.run(0, len(expected.maxima)), expected)
     for iteration in range(2):
         assert_array_equal(again.first_sums(iteration), job.first_sums(iteration))
@@ -211,7 +211,8 @@ def test_table__same_bits_for_any_block_of_voxels(
     assert SPACE.n_voxels == 500 < difference.BLOCK
     monkeypatch.setattr(difference, "BLOCK", block)
     job = pair(18, 12).subtraction()
-    assert len(job.table().blocks or []) == -(-500 // block)
+    rows = job.table().rows
+    assert rows is not None and rows.place.shape == (-(-500 // block), 18)
     assert_same_batch(job.run(0, 9), expected)
     assert threshold_of(job, 0.05) == pair(18, 12).subtraction(None, p=0.05).stat_thresh
 
@@ -259,7 +260,7 @@ def test_threshold_of__same_bits_without_a_table(monkeypatch: pytest.MonkeyPatch
     found = threshold_of(pair().subtraction(), 0.05)
     monkeypatch.setattr(subtraction, "TABLE_BYTES", 0)
     job = from_dataset(pair().subtraction().to_dataset())
-    assert threshold_of(job, 0.05) == found and job.table().blocks is None
+    assert threshold_of(job, 0.05) == found and job.table().rows is None
 
 
 def test_threshold_of__one_value_everywhere() -> None:
