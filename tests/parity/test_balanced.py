@@ -232,7 +232,8 @@ def mean_error(pair: Pair, highest: float) -> NDArray[np.float64]:
     return difference_error(ale(), pair, space()) + products + sums
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["random-foci", "label-permutation"])
 def test_balanced__clusters_of_subsets(method: NullMethod) -> None:
     found = both(method)
     ours, theirs = maps_of(found.ours), found.theirs.maps

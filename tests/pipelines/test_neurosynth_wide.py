@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pytest
 from distributed import LocalCluster
 
 import nimare_dask as nd
@@ -32,6 +33,7 @@ def run(folder: Path, out: str, *more: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_neurosynth_wide__killed_and_gone_on_with_on_a_cluster(tmp_path: Path) -> None:
     write_files(tmp_path)
     images = run(tmp_path, "whole", "--n-iters", "60", "--feature", "c")
