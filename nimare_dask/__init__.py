@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from nimare_dask.io.neurosynth import read_neurosynth
     from nimare_dask.io.nifti import get_map, to_nifti
     from nimare_dask.io.results import open_result, save_result
+    from nimare_dask.metadata import get_metadata, has_images, has_sample_size, where_metadata
     from nimare_dask.nulls.label_permutation import (
         feature_null,
         label_permutation_null,
@@ -98,7 +99,10 @@ _HOME = {
     "feature_null": "nulls.label_permutation",
     "foci_pool": "activation",
     "get_map": "io.nifti",
+    "get_metadata": "metadata",
+    "has_images": "metadata",
     "has_label": "selection",
+    "has_sample_size": "metadata",
     "label_permutation_null": "nulls.label_permutation",
     "load_space": "space",
     "monte_carlo_null": "nulls.monte_carlo",
@@ -112,6 +116,7 @@ _HOME = {
     "select": "selection",
     "simulate_corpus": "simulate",
     "to_nifti": "io.nifti",
+    "where_metadata": "metadata",
 }
 
 __all__ = [
@@ -150,7 +155,10 @@ __all__ = [
     "feature_null",
     "foci_pool",
     "get_map",
+    "get_metadata",
+    "has_images",
     "has_label",
+    "has_sample_size",
     "label_permutation_null",
     "load_space",
     "monte_carlo_null",
@@ -164,6 +172,7 @@ __all__ = [
     "select",
     "simulate_corpus",
     "to_nifti",
+    "where_metadata",
 ]
 
 

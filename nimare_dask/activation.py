@@ -16,7 +16,6 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nimare_dask import corpus as _corpus
 from nimare_dask import results
 from nimare_dask.errors import CorpusWarning, SettingsError
 from nimare_dask.footprint import Kernel, MKDAKernel
@@ -24,6 +23,7 @@ from nimare_dask.kernels import coverage, overlay
 from nimare_dask.parallel import shapes
 from nimare_dask.space import SPELLINGS, Space, load_space, mm_to_voxel, mni2tal, tal2mni
 from nimare_dask.statistic import StudyValues
+from nimare_dask.wholeness import check
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def _in_reference(
 ) -> tuple[NDArray[np.float64], dict[str, int]]:
     """Coordinates in the reference of a space, and the number of foci by reported space."""
     for corpus in corpora:
-        _corpus.check(corpus)
+        check(corpus)
     xyz, by_space = [], dict[str, int]()
     for corpus in corpora:
         codes, names = corpus["focus_space"].values, corpus.attrs["spaces"]

@@ -1,31 +1,36 @@
 """The corpus: what thousands of papers reported, as one ragged xarray Dataset.
 
-Dimensions are ``analysis``, ``focus``, ``feature`` and ``weight``. Foci lie one analysis after the
-other (a CF contiguous ragged array: ``analysis_n_foci`` says how many each has), and so do the
-weights of an annotation, one feature after the other. Coordinates are kept as they were reported,
-with their space; they are transformed when a :class:`~nimare_dask.space.Space` is applied.
+Dimensions are ``study``, ``analysis``, ``focus``, ``image``, ``feature`` and ``weight``. Foci lie
+one analysis after the other (a CF contiguous ragged array: ``analysis_n_foci`` says how many each
+has), images too, and the weights of an annotation one feature after the other. Coordinates are kept
+as they were reported, with their space; they are transformed when a
+:class:`~nimare_dask.space.Space` is applied. All else that a source says is in
+:mod:`~nimare_dask.facts`.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_matrix
 
 from nimare_dask import schema
-from nimare_dask.errors import SchemaError, SourceFormatError, shorten
+from nimare_dask.errors import SchemaError, SourceFormatError
+from nimare_dask.facts import Facts
 from nimare_dask.parallel.stores import open_group, stamp, whole_or_nothing
 from nimare_dask.provenance import digest_dataset, steps
+from nimare_dask.wholeness import FEATURES, check, refuse_duplicates
 
-_MADE_BY = "read_neurosynth(), simulate_corpus() or corpus.build()"
-_CORE = ("analysis_id", "study_id", "analysis_n_foci", "focus_xyz", "focus_space")
-_FEATURES = ("feature", "feature_n_weights", "weight_analysis", "weight_value")
-_DIGESTED = ("spaces",)
+#: Attributes that are content: names of spaces, and what annotations and the studyset are called.
+_DIGESTED = ("spaces", "annotations", "studyset")
 
 
 def build(
@@ -36,10 +41,15 @@ def build(
     xyz: ArrayLike,
     focus_space: ArrayLike,
     spaces: Sequence[str],
+    study: ArrayLike | None = None,
+    contrast: ArrayLike | None = None,
     feature: Sequence[str] = (),
     weights: csc_matrix | None = None,
-    texts: Mapping[str, ArrayLike] | None = None,
+    annotation: Annotation | None = None,
+    images: Images | None = None,
+    facts: Facts | None = None,
     sample_size: ArrayLike | None = None,
+    studyset: Mapping[str, Any] | None = None,
 ) -> xr.Dataset:
     """Put a corpus together.
 
@@ -55,14 +65,25 @@ def build(
         Code into `spaces` for each focus, (focus,).
     spaces
         The names of spaces as reported.
+    study
+        Names of all studies, (study,), where some have no analysis or their order matters; those of
+        `study_id` in their order by default.
+    contrast
+        What each analysis is called within its study, (analysis,); ``"1"`` by default.
     feature
         Names of the features.
     weights
         Sparse matrix (analysis, feature); what is not stored is 0.
-    texts
-        Further variables over ``analysis``, by their names in the schema.
+    annotation
+        Which annotation each feature is from.
+    images
+        Images of analyses.
+    facts
+        All else.
     sample_size
         Mean number of subjects of each analysis, (analysis,); NaN is unknown.
+    studyset
+        What the source calls itself: ``id``, ``name`` and others.
 
     Returns
     -------
@@ -74,23 +95,35 @@ def build(
     SchemaError
         When the parts do not fit together.
     """
+    papers = _text(study_id)
+    names = _text(pd.unique(papers.astype(object)) if study is None else study)
     labels: dict[str, Any] = {
+        "study": ("study", names),
         "analysis_id": ("analysis", _text(analysis_id)),
-        "study_id": ("analysis", _text(study_id)),
+        "study_id": ("analysis", papers),
         "axis": ("axis", _text(["x", "y", "z"])),
     }
     variables = _focus_variables(n_foci, xyz, focus_space, len(spaces))
-    for name, values in (texts or {}).items():
-        kept = np.asarray(values)
-        variables[name] = ("analysis", _text(kept) if kept.dtype.kind in "UOT" else kept)
+    variables["analysis_study"] = ("analysis", _positions(names, papers))
+    called = ["1"] * len(papers) if contrast is None else contrast
+    variables["analysis_contrast"] = ("analysis", _text(called))
+    variables |= {} if images is None else images.variables()
+    variables |= {} if facts is None else facts.variables()
     if sample_size is not None:
         sizes = np.asarray(sample_size, dtype=np.float64)
         variables["analysis_sample_size"] = ("analysis", sizes)
     if weights is not None or len(feature):
         variables |= _weight_variables(weights, len(labels["analysis_id"][1]), len(feature))
         labels["feature"] = ("feature", _text(np.asarray(feature, dtype=object)))
+        variables |= {} if annotation is None else annotation.variables()
+    labels |= {name: variables.pop(name) for name in ("field",) if name in variables}
+    attributes: dict[str, Any] = {"spaces": list(spaces)}
+    if annotation is not None:
+        attributes["annotations"] = json.dumps(annotation.documents)
+    if studyset:
+        attributes["studyset"] = json.dumps(dict(studyset))
     try:
-        corpus = xr.Dataset(variables, coords=labels, attrs={"spaces": list(spaces)})
+        corpus = xr.Dataset(variables, coords=labels, attrs=attributes)
     except ValueError as error:
         raise SchemaError(f"The parts of the corpus do not fit together: {error}.") from error
     corpus["analysis_n_foci"].attrs["sample_dimension"] = "focus"
@@ -98,6 +131,80 @@ def build(
         corpus["feature_n_weights"].attrs["sample_dimension"] = "weight"
     check(corpus)
     return schema.describe(corpus)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Annotation:
+    """Which annotation features are from.
+
+    Attributes
+    ----------
+    documents
+        One mapping for each annotation: ``id``, ``name``, ``note_keys`` and whatever else.
+    of_feature
+        Position of the annotation of each feature, (feature,).
+    label
+        What each feature is called in its annotation, (feature,).
+    kind
+        ``number`` or ``boolean`` for each feature, (feature,).
+    """
+
+    documents: Sequence[Mapping[str, Any]]
+    of_feature: ArrayLike
+    label: ArrayLike
+    kind: ArrayLike
+
+    def variables(self) -> dict[str, Any]:
+        """Variables of a corpus."""
+        return {
+            "feature_annotation": ("feature", np.asarray(self.of_feature, np.int32)),
+            "feature_label": ("feature", _text(self.label)),
+            "feature_kind": ("feature", _text(self.kind)),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Images:
+    """Images of analyses, one analysis after the other.
+
+    Attributes
+    ----------
+    n_images
+        Images of each analysis, (analysis,).
+    kind
+        What each is, as its source says (``T map``, ``z``), (image,).
+    path
+        File or address of each, (image,).
+    space
+        Name of its space, empty where it is not said, (image,).
+    """
+
+    n_images: ArrayLike
+    kind: ArrayLike
+    path: ArrayLike
+    space: ArrayLike
+
+    def variables(self) -> dict[str, Any]:
+        """Variables of a corpus."""
+        counts = np.asarray(self.n_images, np.int32)
+        return {
+            "analysis_n_images": ("analysis", counts, {"sample_dimension": "image"}),
+            "image_type": ("image", _text(self.kind)),
+            "image_path": ("image", _text(self.path)),
+            "image_space": ("image", _text(self.space)),
+        }
+
+
+def _positions(names: NDArray[Any], wanted: NDArray[Any]) -> NDArray[np.int32]:
+    """Position in `names` of each of `wanted`."""
+    index = pd.Index(names.astype(object))
+    if not index.is_unique:
+        refuse_duplicates("study", names)
+    found = index.get_indexer(pd.Index(wanted.astype(object)))
+    if (found < 0).any():
+        stranger = wanted[int(np.argmin(found))]
+        raise SchemaError(f"study_id has {stranger}, which is not in `study`; name it there too.")
+    return np.asarray(found, np.int32)
 
 
 def _focus_variables(
@@ -146,49 +253,6 @@ def _weight_variables(
 def _text(values: ArrayLike) -> NDArray[Any]:
     texts = [str(value) for value in np.asarray(values, dtype=object).ravel().tolist()]
     return np.array(texts, dtype=np.dtypes.StringDType())
-
-
-def check(corpus: xr.Dataset) -> None:
-    """Raise SchemaError unless `corpus` is whole: variables, sizes, codes and unique names."""
-    names = _CORE + (_FEATURES if "feature" in corpus.dims else ())
-    schema.check(corpus, names, made_by=_MADE_BY)
-    n_foci = corpus["analysis_n_foci"].values
-    if n_foci.min(initial=0) < 0 or n_foci.sum() != corpus.sizes["focus"]:
-        raise SchemaError(
-            f"analysis_n_foci adds up to {n_foci.sum():,} but focus_xyz has "
-            f"{corpus.sizes['focus']:,} foci; they must agree."
-        )
-    codes, spaces = corpus["focus_space"].values, corpus.attrs.get("spaces", [])
-    if codes.size and (codes.min() < 0 or codes.max() >= len(spaces)):
-        raise SchemaError(
-            f"focus_space has codes {codes.min()} to {codes.max()} but there are {len(spaces)} "
-            "names in the attribute `spaces`; each code must point at one."
-        )
-    if not np.isfinite(corpus["focus_xyz"].values).all():
-        raise SchemaError("focus_xyz has values that are not finite; remove those foci.")
-    _refuse_duplicates("analysis_id", corpus["analysis_id"].values)
-    if "feature" in corpus.dims:
-        _refuse_duplicates("feature", corpus["feature"].values)
-        n_weights = corpus["feature_n_weights"].values
-        if n_weights.min(initial=0) < 0 or n_weights.sum() != corpus.sizes["weight"]:
-            raise SchemaError(
-                f"feature_n_weights adds up to {n_weights.sum():,} but "
-                f"there are {corpus.sizes['weight']:,} weights; they must agree."
-            )
-        if not np.isfinite(corpus["weight_value"].values).all():
-            raise SchemaError("weight_value has values that are not finite; remove those weights.")
-        rows = corpus["weight_analysis"].values
-        if rows.size and (rows.min() < 0 or rows.max() >= corpus.sizes["analysis"]):
-            raise SchemaError("weight_analysis points at an analysis that is not there.")
-
-
-def _refuse_duplicates(name: str, values: NDArray[Any]) -> None:
-    unique, counts = np.unique(values, return_counts=True)
-    if (counts > 1).any():
-        raise SchemaError(
-            f"{name} has {(counts > 1).sum():,} names more than once "
-            f"({shorten(unique[counts > 1].tolist())}); each must be unique."
-        )
 
 
 def digest(corpus: xr.Dataset) -> str:
@@ -273,9 +337,15 @@ def analysis_of_focus(corpus: xr.Dataset) -> NDArray[np.int32]:
     return np.repeat(np.arange(len(n_foci), dtype=np.int32), n_foci)
 
 
+def analysis_of_image(corpus: xr.Dataset) -> NDArray[np.int32]:
+    """Position of the analysis of each image, (image,)."""
+    n_images = corpus["analysis_n_images"].values
+    return np.repeat(np.arange(len(n_images), dtype=np.int32), n_images)
+
+
 def weights_of(corpus: xr.Dataset) -> csc_matrix:
     """Annotation weights as a sparse matrix (analysis, feature), without a copy."""
-    schema.check(corpus, _FEATURES, made_by="read_neurosynth(..., features=[(npz, vocabulary)])")
+    schema.check(corpus, FEATURES, made_by="read_neurosynth(..., features=[(npz, vocabulary)])")
     start = np.append(0, np.cumsum(corpus["feature_n_weights"].values))
     parts = (corpus["weight_value"].values, corpus["weight_analysis"].values, start)
     return csc_matrix(parts, shape=(corpus.sizes["analysis"], corpus.sizes["feature"]))
@@ -287,12 +357,14 @@ def summary(corpus: xr.Dataset) -> dict[str, Any]:
     codes = np.bincount(corpus["focus_space"].values, minlength=len(corpus.attrs["spaces"]))
     facts: dict[str, Any] = {
         "analyses": corpus.sizes["analysis"],
-        "studies": len(np.unique(corpus["study_id"].values)),
+        "studies": corpus.sizes["study"],
         "foci": corpus.sizes["focus"],
         "analyses without foci": int((n_foci == 0).sum()),
         "foci by reported space": dict(zip(corpus.attrs["spaces"], codes.tolist(), strict=True)),
         "features": corpus.sizes.get("feature", 0),
         "weights": corpus.sizes.get("weight", 0),
+        "images": corpus.sizes.get("image", 0),
+        "fields": corpus.sizes.get("field", 0),
         "digest": digest(corpus),
     }
     if done := steps(corpus):

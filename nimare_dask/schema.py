@@ -14,7 +14,7 @@ import xarray as xr
 
 from nimare_dask.errors import SchemaError
 
-CORPUS_VERSION = 1
+CORPUS_VERSION = 2
 RESULT_VERSION = 1
 NULL_VERSION = 1
 
@@ -47,19 +47,19 @@ def _map(text: str, unit: str = "1") -> Variable:
 
 VARIABLES: dict[str, Variable] = {
     # the corpus
+    "study": Variable(("study",), "text", "", "the papers"),
     "analysis_id": Variable(("analysis",), "text", "", "study id, a hyphen, contrast id"),
     "study_id": Variable(("analysis",), "text", "", "the paper that an analysis is from"),
+    "analysis_study": Variable(("analysis",), "integer", "", "position of its paper in `study`"),
+    "analysis_contrast": Variable(
+        ("analysis",), "text", "", "what an analysis is called within its paper"
+    ),
     "analysis_n_foci": Variable(
         ("analysis",),
         "integer",
         "1",
         "foci of each analysis; they lie one analysis after the other",
     ),
-    "analysis_title": Variable(("analysis",), "text", "", "title of the paper"),
-    "analysis_authors": Variable(("analysis",), "text", "", "authors of the paper"),
-    "analysis_journal": Variable(("analysis",), "text", "", "journal of the paper"),
-    "analysis_doi": Variable(("analysis",), "text", "", "digital object identifier of the paper"),
-    "analysis_year": Variable(("analysis",), "integer", "year", "year of the paper; 0 is unknown"),
     "analysis_sample_size": Variable(
         ("analysis",), "float", "1", "mean number of subjects; NaN is unknown"
     ),
@@ -76,6 +76,33 @@ VARIABLES: dict[str, Variable] = {
     ),
     "weight_analysis": Variable(("weight",), "integer", "", "position of the analysis of a weight"),
     "weight_value": Variable(("weight",), "float", "1", "how much of the feature an analysis has"),
+    "feature_annotation": Variable(
+        ("feature",), "integer", "", "position in the list `annotations` of where it is from"
+    ),
+    "feature_label": Variable(("feature",), "text", "", "what its annotation calls a feature"),
+    "feature_kind": Variable(("feature",), "text", "", "number or boolean"),
+    "analysis_n_images": Variable(
+        ("analysis",),
+        "integer",
+        "1",
+        "images of each analysis; they lie one analysis after the other",
+    ),
+    "image_type": Variable(("image",), "text", "", "what an image is, as its source says"),
+    "image_path": Variable(("image",), "text", "", "file or address of an image"),
+    "image_space": Variable(("image",), "text", "", "space of an image, empty if not said"),
+    "field": Variable(("field",), "text", "", "what else is known, by its place in the source"),
+    "field_n_facts": Variable(
+        ("field",), "integer", "1", "facts of each field; they lie one field after the other"
+    ),
+    "fact_row": Variable(
+        ("fact",), "integer", "", "position of the study, analysis, focus or image of a fact"
+    ),
+    "fact_number": Variable(("fact",), "float", "1", "the fact, NaN where it is a text"),
+    "fact_text": Variable(
+        ("fact",), "integer", "", "position of its text, -1 where it is a number"
+    ),
+    "text_value": Variable(("text",), "text", "", "the distinct texts of all facts"),
+    "text_is_json": Variable(("text",), "boolean", "", "whether a text is JSON, not words"),
     "axis": Variable(("axis",), "text", "", "x, y and z"),
     "truth_xyz": Variable(("truth", "axis"), "float", "mm", "where a simulation planted an effect"),
     "truth_feature": Variable(("truth",), "integer", "", "position of the feature of that effect"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-from nimare_dask import corpus as _corpus
 from nimare_dask.errors import SchemaError, SelectionError, UnknownLabelError, find_label
 from nimare_dask.provenance import with_step
+from nimare_dask.subset import take_analyses
 
 #: Where NiMARE draws the line between an analysis that has a feature and one that has not.
 DEFAULT_THRESHOLD = 0.001
@@ -96,21 +96,5 @@ def select(corpus: xr.Dataset, mask: xr.DataArray | np.ndarray) -> xr.Dataset:
         raise SelectionError(
             f"No analysis of {len(chosen):,} is selected; use a lower threshold or another label."
         )
-    parts = {
-        "analysis": np.flatnonzero(chosen),
-        "focus": np.flatnonzero(chosen[_corpus.analysis_of_focus(corpus)]),
-    }
-    if "feature" in corpus.dims:
-        parts["weight"] = np.flatnonzero(chosen[corpus["weight_analysis"].values])
-    selected = corpus.isel(parts)
-    if "feature" in corpus.dims:
-        place = np.cumsum(chosen, dtype=np.int32) - 1
-        n_weights = corpus["feature_n_weights"].values
-        feature_of_weight = np.repeat(np.arange(len(n_weights)), n_weights)[parts["weight"]]
-        selected["feature_n_weights"] = selected["feature_n_weights"].copy(
-            data=np.bincount(feature_of_weight, minlength=len(n_weights))
-        )
-        selected["weight_analysis"] = selected["weight_analysis"].copy(
-            data=place[selected["weight_analysis"].values]
-        )
+    selected = take_analyses(corpus, chosen)
     return with_step(selected, "select", n_selected=int(chosen.sum()), n_before=len(chosen))

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from nimare_dask import corpus as nd_corpus
+from nimare_dask.facts import Facts
 from nimare_dask.space import Reference, Space, load_space
 
 #: Any text but NUL, which numpy drops from the end of a string.
@@ -40,6 +41,15 @@ def coarse_space() -> Space:
     return Space("mni152_4mm", fine.mask[::2, ::2, ::2].copy(), affine)
 
 
+def tiny_facts() -> Facts:
+    """A name of each analysis, years of two studies, and a list."""
+    facts = Facts()
+    facts.add_column("analysis.name", ["Ärger 痛み", "", "NA", 'a "title"'])
+    facts.add_column("study.year", [1999, None, 2010])
+    facts.add("analysis.metadata.sample_sizes", 2, [20, 22])
+    return facts
+
+
 def tiny_corpus() -> xr.Dataset:
     """Four analyses, the second without foci; three features, the second without weights."""
     matrix = np.array([[0.5, 0, 0.001], [0, 0, 0.2], [0.25, 0, 0], [0.1, 0, 0.0005]])
@@ -52,10 +62,8 @@ def tiny_corpus() -> xr.Dataset:
         spaces=["MNI", "TAL", "UNKNOWN"],
         feature=["terms_abstract__pain", "terms_abstract__fear", "topics_abstract__pain relief"],
         weights=sparse.csc_matrix(matrix),
-        texts={
-            "analysis_title": ["Ärger 痛み", "", "NA", 'a "title"'],
-            "analysis_year": np.array([1999, 0, 2003, 2010], np.int32),
-        },
+        contrast=["1", "2", "1", "1"],
+        facts=tiny_facts(),
     )
 
 
@@ -74,6 +82,8 @@ class Draft:
     def build(self) -> xr.Dataset:
         """The corpus of these parts."""
         n_foci = [len(foci) for foci in self.foci]
+        facts = Facts()
+        facts.add_column("study.name", self.titles)
         return nd_corpus.build(
             analysis_id=self.ids,
             study_id=self.ids,
@@ -83,7 +93,7 @@ class Draft:
             spaces=self.spaces,
             feature=self.features,
             weights=sparse.csc_matrix(self.weights) if self.features else None,
-            texts={"analysis_title": self.titles},
+            facts=facts,
         )
 
 

@@ -18,10 +18,14 @@ from numpy.testing import assert_array_equal
 from scipy import sparse
 
 from nimare_dask import corpus as nd_corpus
+from nimare_dask import facts
 from nimare_dask.corpus import digest, open_corpus, save_corpus, summary, weights_of
 from nimare_dask.errors import SchemaError, SourceFormatError, StoreExistsError
+from nimare_dask.facts import Facts
+from nimare_dask.metadata import get_metadata
 from nimare_dask.selection import select
 from nimare_dask.simulate import simulate_corpus
+from nimare_dask.wholeness import check
 from tests.builders import (
     Draft,
     drafts,
@@ -41,6 +45,12 @@ PARTS: dict[str, Any] = {
     "focus_space": [0, 0, 1],
     "spaces": ["MNI", "TAL"],
 }
+
+
+def facts_of(titles: list[str]) -> Facts:
+    found = Facts()
+    found.add_column("study.name", titles)
+    return found
 
 
 def unstamped(corpus: xr.Dataset) -> xr.Dataset:
@@ -99,8 +109,8 @@ def test_build__without_foci_or_analyses() -> None:
 
 def test_build__titles_stay_whole() -> None:
     titles = ["", "a" * 1000]
-    corpus = nd_corpus.build(**PARTS, texts={"analysis_title": titles})
-    assert corpus["analysis_title"].values.tolist() == titles
+    corpus = nd_corpus.build(**PARTS, facts=facts_of(titles))
+    assert get_metadata(corpus, "name").values.tolist() == titles
 
 
 MATRIX = sparse.csc_matrix(np.eye(2))
@@ -122,7 +132,9 @@ MATRIX = sparse.csc_matrix(np.eye(2))
         {"feature": ["f", "g"], "weights": MATRIX[:1]},
         {"feature": ["f", "g"], "weights": sparse.csc_matrix(np.ones((3, 2)))},
         {"feature": ["f"]},
-        {"texts": {"analysis_title": ["one"]}},
+        {"facts": facts_of(["one", "two", "three"])},
+        {"study": ["a"]},
+        {"study": ["a", "b", "a"]},
         {"analysis_id": ["a", "a"]},
     ],
     ids=lambda change: " ".join(f"{name}" for name in change),
@@ -162,26 +174,26 @@ def spoilt(name: str, at: Any, value: Any) -> xr.Dataset:
 )
 def test_check__values_that_do_not_agree(name: str, at: Any, value: Any, says: str) -> None:
     with pytest.raises(SchemaError, match=says):
-        nd_corpus.check(spoilt(name, at, value))
+        check(spoilt(name, at, value))
 
 
 @pytest.mark.parametrize("name", ["analysis_id", "study_id", "analysis_n_foci", "focus_space"])
 def test_check__missing_variable(name: str) -> None:
     with pytest.raises(SchemaError, match=rf"{name} \(.*\) is missing .*simulate_corpus\(\)"):
-        nd_corpus.check(tiny_corpus().drop_vars(name))
+        check(tiny_corpus().drop_vars(name))
 
 
 @pytest.mark.parametrize("name", ["feature", "feature_n_weights", "weight_analysis"])
 def test_check__features_are_whole_or_absent(name: str) -> None:
     with pytest.raises(SchemaError, match=rf"{name} \(.*\) is missing"):
-        nd_corpus.check(tiny_corpus().drop_vars(name))
+        check(tiny_corpus().drop_vars(name))
 
 
 def test_check__without_the_names_of_spaces() -> None:
     corpus = tiny_corpus()
     del corpus.attrs["spaces"]
     with pytest.raises(SchemaError, match=r"there are 0 names in the attribute `spaces`"):
-        nd_corpus.check(corpus)
+        check(corpus)
 
 
 def test_weights_of__without_features() -> None:
@@ -190,9 +202,9 @@ def test_weights_of__without_features() -> None:
 
 
 def test_summary__counts() -> None:
-    facts = summary(tiny_corpus())
-    del facts["digest"]
-    assert facts == {
+    found = summary(tiny_corpus())
+    del found["digest"]
+    assert found == {
         "analyses": 4,
         "studies": 3,
         "foci": 6,
@@ -200,6 +212,8 @@ def test_summary__counts() -> None:
         "foci by reported space": {"MNI": 2, "TAL": 1, "UNKNOWN": 3},
         "features": 3,
         "weights": 6,
+        "images": 0,
+        "fields": 3,
     }
 
 
@@ -240,8 +254,16 @@ CHANGES: dict[str, tuple[Any, Any]] = {
     "analysis_id": (0, "s1-9"),
     "study_id": (0, "s9"),
     "analysis_n_foci": (slice(0, 2), [1, 1]),
-    "analysis_title": (1, "."),
-    "analysis_year": (1, 1),
+    "study": (0, "s9"),
+    "analysis_study": (0, 1),
+    "analysis_contrast": (0, "9"),
+    "field": (0, "analysis.nome"),
+    "field_n_facts": (slice(0, 2), [2, 3]),
+    "fact_row": (0, 1),
+    "fact_number": (-1, 1.0),
+    "fact_text": (0, 1),
+    "text_value": (1, "."),
+    "text_is_json": (1, True),
     "focus_xyz": ((5, 2), 1e-9),
     "focus_space": (0, 1),
     "feature": (1, "terms_abstract__fears"),
@@ -266,7 +288,7 @@ def test_digest__names_of_spaces_change_it() -> None:
 
 def test_digest__moving_a_letter_to_the_next_title_changes_it() -> None:
     titles = [["ab", "c"], ["a", "bc"]]
-    first, second = (nd_corpus.build(**PARTS, texts={"analysis_title": each}) for each in titles)
+    first, second = (nd_corpus.build(**PARTS, facts=facts_of(each)) for each in titles)
     assert digest(first) != digest(second)
 
 
@@ -290,7 +312,7 @@ def test_save_corpus__opens_identical(stored: Path) -> None:
     xr.testing.assert_identical(unstamped(opened), tiny_corpus())
     kinds = {name: variable.dtype for name, variable in tiny_corpus().variables.items()}
     assert {name: variable.dtype for name, variable in opened.variables.items()} == kinds
-    assert (opened.attrs["kind"], opened.attrs["schema_version"]) == ("nimare_dask.corpus", 1)
+    assert (opened.attrs["kind"], opened.attrs["schema_version"]) == ("nimare_dask.corpus", 2)
 
 
 def test_save_corpus__keeps_the_digest_in_the_store_alone(stored: Path) -> None:
@@ -312,7 +334,7 @@ def test_save_corpus__any_corpus_opens_identical(draft: Draft) -> None:
     with TemporaryDirectory() as folder:
         opened = open_corpus(save_corpus(corpus, Path(folder) / "corpus.zarr"))
     xr.testing.assert_identical(unstamped(opened), corpus)
-    assert opened["analysis_title"].values.tolist() == draft.titles
+    assert facts.values(opened, "study.name")[1] == draft.titles
     assert opened["analysis_id"].values.tolist() == draft.ids
     spaces = [draft.spaces[code] for code in draft.space_of_analysis]
     for name, space, foci in zip(draft.ids, spaces, draft.foci, strict=True):
@@ -485,7 +507,7 @@ def test_open_corpus__broken_group(stored: Path) -> None:
 
 def test_open_corpus__another_schema_version(stored: Path) -> None:
     edit_attributes(stored, schema_version=0)
-    with pytest.raises(SourceFormatError, match=r"schema version 0; .* reads 1\. Make the corpus"):
+    with pytest.raises(SourceFormatError, match=r"schema version 0; .* reads 2\. Make the corpus"):
         open_corpus(stored)
 
 
@@ -537,7 +559,7 @@ def _cut(chunk: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [_flip, _cut, Path.unlink])
-@pytest.mark.parametrize("name", ["focus_xyz", "analysis_title", "weight_value"])
+@pytest.mark.parametrize("name", ["focus_xyz", "text_value", "weight_value"])
 def test_open_corpus__spoilt_chunk(stored: Path, name: str, spoil: Callable[[Path], None]) -> None:
     (chunk,) = [path for path in (stored / name / "c").rglob("*") if path.is_file()]
     spoil(chunk)
@@ -545,7 +567,7 @@ def test_open_corpus__spoilt_chunk(stored: Path, name: str, spoil: Callable[[Pat
         open_corpus(stored)
 
 
-@pytest.mark.parametrize("name", ["focus_xyz", "study_id", "weight_value", "analysis_title"])
+@pytest.mark.parametrize("name", ["focus_xyz", "study_id", "weight_value", "text_value"])
 def test_open_corpus__missing_array(stored: Path, name: str) -> None:
     shutil.rmtree(stored / name)
     with pytest.raises(SourceFormatError, match=r"corpus\.zarr .*make the corpus again"):

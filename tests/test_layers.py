@@ -24,7 +24,12 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "space",
             "corpus",
+            "draft",
+            "facts",
+            "metadata",
             "selection",
+            "subset",
+            "wholeness",
             "footprint",
             "activation",
             "statistic",

@@ -13,10 +13,13 @@ from numpy.testing import assert_array_equal
 from scipy import sparse
 
 from nimare_dask import corpus as nd_corpus
+from nimare_dask import facts
 from nimare_dask.errors import SchemaError, SelectionError, UnknownLabelError
+from nimare_dask.metadata import get_metadata
 from nimare_dask.provenance import steps
 from nimare_dask.selection import has_label, select
 from nimare_dask.simulate import simulate_corpus
+from nimare_dask.wholeness import check
 from tests.builders import Draft, drafts, foci_of, small_space, tiny_corpus, weights_by_name
 
 
@@ -156,14 +159,15 @@ def test_masks__a_label_and_not_that_label_part_the_corpus() -> None:
 
 def assert_is_part(part: xr.Dataset, whole: xr.Dataset, ids: list[str]) -> None:
     """`part` has the analyses `ids` of `whole`, with their foci, weights and texts."""
-    nd_corpus.check(part)
+    check(part)
     assert part["analysis_id"].values.tolist() == ids
     foci = foci_of(whole)
     assert foci_of(part) == {name: foci[name] for name in ids}
     at = [whole["analysis_id"].values.tolist().index(name) for name in ids]
-    for name in ("study_id", "analysis_title", "analysis_year"):
-        if name in whole:
-            assert part[name].values.tolist() == whole[name].values[at].tolist()
+    assert part["study_id"].values.tolist() == whole["study_id"].values[at].tolist()
+    for name in facts.fields(part):
+        kept = get_metadata(whole, name).values[at].tolist()
+        assert [str(each) for each in get_metadata(part, name).values] == [str(k) for k in kept]
     if "feature" in whole.dims:
         assert part["feature"].values.tolist() == whole["feature"].values.tolist()
         kept = {key: value for key, value in weights_by_name(whole).items() if key[0] in ids}

@@ -16,6 +16,7 @@ from nimare_dask.estimators.mkda_chi2 import MKDAChi2
 from nimare_dask.provenance import steps
 from nimare_dask.simulate import simulate_corpus
 from nimare_dask.space import Space, mm_to_voxel, voxel_to_mm
+from nimare_dask.wholeness import check
 from tests.builders import coarse_space, small_space
 
 SIZES: list[dict[str, Any]] = [
@@ -42,7 +43,7 @@ def simulate(n_analyses: int = 60, **settings: Any) -> xr.Dataset:
 @pytest.mark.parametrize("settings", SIZES, ids=str)
 def test_simulate_corpus__sizes_are_exact(settings: dict[str, Any]) -> None:
     corpus = simulate(**settings)
-    nd_corpus.check(corpus)
+    check(corpus)
     assert corpus.sizes["analysis"] == 60
     assert corpus.sizes["focus"] == settings.get("n_foci", 35 * 60)
     assert corpus.sizes["feature"] == settings.get("n_features", 10)

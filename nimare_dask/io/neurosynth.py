@@ -13,7 +13,6 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,14 +22,17 @@ from scipy import sparse
 
 from nimare_dask import corpus as _corpus
 from nimare_dask.errors import CorpusWarning, SourceFormatError, shorten
+from nimare_dask.facts import Facts
 from nimare_dask.provenance import with_step
 
 _AXES = ("x", "y", "z")
-_TEXTS = {
-    "title": "analysis_title",
-    "authors": "analysis_authors",
-    "journal": "analysis_journal",
-    "doi": "analysis_doi",
+#: What NIMADS calls the columns of the metadata.
+_FIELDS = {
+    "title": "study.name",
+    "authors": "study.authors",
+    "journal": "study.publication",
+    "doi": "study.doi",
+    "year": "study.year",
 }
 #: What scipy and zipfile raise for a file that is not a whole sparse matrix.
 _NOT_A_MATRIX = (
@@ -88,9 +90,11 @@ def read_neurosynth(
     codes, spaces = pd.factorize(table["space"], sort=True)
     names, weights = _read_all_features(features, len(table))
     ids = table["id"].to_numpy(dtype=object)
-    texts: dict[str, Any] = {
-        ours: table[theirs].to_numpy(dtype=object) for theirs, ours in _TEXTS.items()
-    }
+    facts = Facts()
+    for theirs, ours in _FIELDS.items():
+        known = table[theirs].astype(object).where((table[theirs] != "") & (table[theirs] != 0))
+        facts.add_column(ours, known)
+    facts.add_column("study.pmid", table["id"].where(table["id"].str.fullmatch(r"[0-9]{1,8}")))
     corpus = _corpus.build(
         analysis_id=ids + "-1",
         study_id=ids,
@@ -100,7 +104,7 @@ def read_neurosynth(
         spaces=[str(space) for space in spaces],
         feature=names,
         weights=weights,
-        texts={**texts, "analysis_year": table["year"].to_numpy(np.int32)},
+        facts=facts,
     )
     sources = [coordinates, metadata, *(path for pair in features for path in pair)]
     return with_step(
@@ -189,7 +193,8 @@ def _lines(table: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def _read_metadata(path: Path) -> pd.DataFrame:
-    table = _read_table(path, ["id"], ["id", "space", "year", *_TEXTS])
+    texts = [name for name in _FIELDS if name != "year"]
+    table = _read_table(path, ["id"], ["id", "space", "year", *texts])
     _refuse_bad_ids(path, table)
     repeated = table["id"].duplicated()
     if repeated.any():
@@ -198,7 +203,7 @@ def _read_metadata(path: Path) -> pd.DataFrame:
             f"{path}, line {table['line'][line]}, column id: {table['id'][line]} is there already "
             f"({repeated.sum():,} ids are repeated); each study must have one row."
         )
-    for name in _TEXTS:
+    for name in texts:
         table[name] = table[name] if name in table.columns else ""
     space = table["space"] if "space" in table.columns else pd.Series("MNI", index=table.index)
     table["space"] = space.mask(space == "", "UNKNOWN")

@@ -234,7 +234,7 @@ def word_corpus(corpus: xr.Dataset, titles: list[str], n_words: int) -> xr.Datas
 
 
 def _titles(corpus: xr.Dataset) -> list[str]:
-    return [str(title) for title in corpus["analysis_title"].values]
+    return [str(title) for title in nd.get_metadata(corpus, "study.name").values]
 
 
 def _simulated_titles(n: int, n_words: int, length: int = 12) -> list[str]:

@@ -16,8 +16,10 @@ from numpy.testing import assert_array_equal
 from scipy import sparse
 
 from nimare_dask import corpus as nd_corpus
+from nimare_dask import facts
 from nimare_dask.errors import CorpusWarning, SourceFormatError
 from nimare_dask.io.neurosynth import FeatureFiles, read_neurosynth
+from nimare_dask.metadata import get_metadata
 from nimare_dask.provenance import steps
 from tests.builders import foci_of, weights_by_name, write_features, write_text
 
@@ -49,6 +51,20 @@ TERMS_NAME = "data-neurosynth_version-7_vocab-terms_source-abstract_type-tfidf_f
 TOPICS_NAME = "data-neurosynth_version-7_vocab-LDA50_source-abstract_type-weight_features"
 
 Read = Callable[..., xr.Dataset]
+
+
+def texts_of(corpus: xr.Dataset, name: str) -> list[str]:
+    """What is known of each study, empty where nothing is."""
+    if f"study.{name}" not in facts.fields(corpus):
+        return [""] * corpus.sizes["analysis"]
+    return [str(each) for each in get_metadata(corpus, f"study.{name}").values]
+
+
+def years_of(corpus: xr.Dataset) -> list[int]:
+    """The year of each study, 0 where it is not known."""
+    if "study.year" not in facts.fields(corpus):
+        return [0] * corpus.sizes["analysis"]
+    return [int(each) for each in get_metadata(corpus, "year").fillna(0).values]
 
 
 @pytest.fixture
@@ -101,25 +117,25 @@ def test_read_neurosynth__foci_and_spaces_of_ungrouped_rows(read: Read) -> None:
 
 def test_read_neurosynth__texts(read: Read) -> None:
     corpus = read()
-    assert corpus["analysis_title"].values.tolist() == ["Third", 'The "what" of Ärger', "NA"]
-    assert corpus["analysis_authors"].values.tolist() == ["A B, C D", "E", "None"]
-    assert corpus["analysis_journal"].values.tolist() == ["J One", "J Two", ""]
-    assert corpus["analysis_doi"].values.tolist() == ["10.1/c", "", "10.1/b"]
+    assert texts_of(corpus, "name") == ["Third", 'The "what" of Ärger', "NA"]
+    assert texts_of(corpus, "authors") == ["A B, C D", "E", "None"]
+    assert texts_of(corpus, "publication") == ["J One", "J Two", ""]
+    assert texts_of(corpus, "doi") == ["10.1/c", "", "10.1/b"]
 
 
 def test_read_neurosynth__missing_year_is_0(read: Read) -> None:
-    assert read()["analysis_year"].values.tolist() == [2003, 0, 1999]
+    assert years_of(read()) == [2003, 0, 1999]
 
 
 @pytest.mark.parametrize("year", ["", "n/a", "unknown", "inf", "nan", "99999999999"])
 def test_read_neurosynth__year_that_is_no_number_is_0(read: Read, year: str) -> None:
     corpus = read(metadata=METADATA.replace("2003", year))
-    assert corpus["analysis_year"].values.tolist() == [0, 0, 1999]
+    assert years_of(corpus) == [0, 0, 1999]
 
 
 def test_read_neurosynth__year_with_decimals(read: Read) -> None:
     corpus = read(metadata=METADATA.replace("2003", "2003.0"))
-    assert corpus["analysis_year"].values.tolist() == [2003, 0, 1999]
+    assert years_of(corpus) == [2003, 0, 1999]
 
 
 def test_read_neurosynth__blank_space_is_unknown(read: Read) -> None:
@@ -154,9 +170,9 @@ def test_read_neurosynth__neuroquery_has_no_space_and_other_columns(read: Read) 
     corpus = read(metadata=metadata)
     assert corpus.attrs["spaces"] == ["MNI"]
     assert {focus[3] for foci in foci_of(corpus).values() for focus in foci} == {"MNI"}
-    assert corpus["analysis_title"].values.tolist() == ["Third", "First", "Null"]
-    assert corpus["analysis_authors"].values.tolist() == ["", "", ""]
-    assert corpus["analysis_year"].values.tolist() == [0, 0, 0]
+    assert texts_of(corpus, "name") == ["Third", "First", "Null"]
+    assert texts_of(corpus, "authors") == ["", "", ""]
+    assert years_of(corpus) == [0, 0, 0]
 
 
 def test_read_neurosynth__without_features(read: Read) -> None:
@@ -404,7 +420,7 @@ def test_read_neurosynth__every_row_is_too_long_and_ids_count_up(read: Read, fir
 def test_read_neurosynth__a_column_without_a_name_is_left_out(read: Read) -> None:
     corpus = read(*(text.replace("\n", "\t\n") for text in (COORDINATES, METADATA)))
     assert foci_of(corpus) == FOCI
-    assert corpus["analysis_journal"].values.tolist() == ["J One", "J Two", ""]
+    assert texts_of(corpus, "publication") == ["J One", "J Two", ""]
 
 
 def test_read_neurosynth__quotation_mark_left_open(read: Read) -> None:
@@ -592,10 +608,10 @@ def compare_with_tables(
     foci = pd.read_csv(coordinates, sep="\t", dtype={"id": str})
     assert corpus["study_id"].values.tolist() == studies["id"].tolist()
     assert corpus["analysis_id"].values.tolist() == (studies["id"] + "-1").tolist()
-    for ours, theirs in {"title": "title", "authors": "authors", "journal": "journal"}.items():
-        assert corpus[f"analysis_{ours}"].values.tolist() == studies[theirs].tolist()
-    assert corpus["analysis_doi"].values.tolist() == studies["doi"].tolist()
-    assert corpus["analysis_year"].values.tolist() == [int(y or 0) for y in studies["year"]]
+    for ours, theirs in {"name": "title", "authors": "authors", "publication": "journal"}.items():
+        assert texts_of(corpus, ours) == studies[theirs].tolist()
+    assert texts_of(corpus, "doi") == studies["doi"].tolist()
+    assert years_of(corpus) == [int(y or 0) for y in studies["year"]]
 
     place = {study: row for row, study in enumerate(studies["id"])}
     order = foci["id"].map(place).sort_values(kind="stable").index
