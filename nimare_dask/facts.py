@@ -34,6 +34,17 @@ TEXTS = ("text_value", "text_is_json")
 _EXACT = 2**53
 
 
+class JsonText(str):
+    """A value that is JSON already, as :func:`dump` writes it."""
+
+    __slots__ = ()
+
+
+def dump(value: Any) -> str:
+    """JSON as facts hold it."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+
+
 class Column(NamedTuple):
     """The facts of one field."""
 
@@ -56,10 +67,11 @@ class Facts:
         self._rows.setdefault(name, []).append(row)
         self._values.setdefault(name, []).append(value)
 
-    def add_all(self, level: str, row: int, values: Mapping[str, Any]) -> None:
-        """Add the items of a mapping as facts of one row: ``{level}.{key}``."""
-        for key, value in values.items():
-            self.add(f"{level}.{key}", row, value)
+    def extend(self, name: str, rows: Sequence[int], values: Sequence[Any]) -> None:
+        """Add facts of many rows, none of which is None."""
+        if rows:
+            self._rows.setdefault(name, []).extend(rows)
+            self._values.setdefault(name, []).extend(values)
 
     def add_column(self, name: str, values: Iterable[Any], rows: ArrayLike | None = None) -> None:
         """Add one field of many rows; None and NaN are none.
@@ -103,9 +115,10 @@ class Facts:
         kinds = set(map(type, values))
         number = np.full(len(values), np.nan)
         text = np.full(len(values), -1, np.int32)
-        if kinds == {str}:
+        if kinds in ({str}, {JsonText}):
             codes, unique = pd.factorize(np.asarray(values, dtype=object))
-            places = [texts.setdefault((str(each), False), len(texts)) for each in unique]
+            is_json = kinds == {JsonText}
+            places = [texts.setdefault((str(each), is_json), len(texts)) for each in unique]
             text = np.asarray(places, np.int32)[codes]
         elif kinds == {float} and np.isfinite(floats := np.asarray(values)).all():
             number = floats
@@ -127,10 +140,12 @@ def _is_plain_number(value: Any) -> bool:
 
 def _as_text(value: Any) -> tuple[str, bool]:
     """A text, and whether it is JSON of something that is no text."""
+    if isinstance(value, JsonText):
+        return str(value), True
     if isinstance(value, str):
         return value, False
     plain = value.item() if isinstance(value, np.generic) else value
-    return json.dumps(plain, ensure_ascii=False, sort_keys=True), True
+    return dump(plain), True
 
 
 def _variables(
