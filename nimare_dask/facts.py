@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -40,9 +40,9 @@ class JsonText(str):
     __slots__ = ()
 
 
-def dump(value: Any) -> str:
-    """JSON as facts hold it."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True)
+def dump(value: Any, *, default: Callable[[Any], Any] | None = None) -> str:
+    """JSON as facts hold it; `default` makes something of what JSON does not know."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=default)
 
 
 class Column(NamedTuple):

@@ -129,7 +129,7 @@ class _Reader:
         parts: dict[str, Any] = {}
         with self._reading("studies"), self._reading("analyses"):
             parts |= self._read_analyses()
-        if not parts or self.problems.n_errors:
+        if not parts:
             return None
         with self._reading("coordinates"):
             parts |= self._read_foci()
@@ -193,7 +193,8 @@ class _Reader:
         contrast = self._names(analyses, "contrast_id", unique=False)
         if self.problems.n_errors:
             return {}
-        strangers = [each for each in dict.fromkeys(owner) if each not in set(study)]
+        known_studies = set(study)
+        strangers = [each for each in dict.fromkeys(owner) if each not in known_studies]
         if strangers:
             self.problems.warn(
                 "analyses.parquet, column study_id",
@@ -323,6 +324,8 @@ class _Reader:
         for column in columns:
             if value_kind(column) not in values:
                 facts_of(self.facts, f"focus.{column}", everyone, column)
+        if not values:
+            return
         texts = value_texts(values, len(kept))
         rows = [row for row, text in enumerate(texts) if text is not None]
         self.facts.extend("focus.values", rows, [texts[row] for row in rows])
@@ -375,11 +378,13 @@ def value_texts(values: dict[str, NDArray[np.float64]], n: int) -> list[JsonText
     n
         Number of foci.
     """
-    pieces: list[list[str]] = [[] for _ in range(n)]
+    texts: list[JsonText | None] = [None] * n
     for kind, column in values.items():
-        head = f'{{"kind": {dump(kind)}, "value": '
-        for row in np.flatnonzero(np.isfinite(column)).tolist():
-            value = float(column[row])
-            shown = str(int(value)) if value.is_integer() else repr(value)
-            pieces[row].append(f"{head}{shown}}}")
-    return [JsonText(f"[{', '.join(each)}]") if each else None for each in pieces]
+        head = f'[{{"kind": {dump(kind)}, "value": '
+        rows = np.flatnonzero(np.isfinite(column)).tolist()
+        for row, value in zip(rows, column[rows].tolist(), strict=True):
+            before = texts[row]
+            shown = int(value) if value.is_integer() else value
+            start = head if before is None else f"{before[:-1]}, {head[1:]}"
+            texts[row] = JsonText(f"{start}{shown!r}}}]")
+    return texts

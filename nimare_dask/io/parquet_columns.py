@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from scipy.sparse import csc_matrix
 
 from nimare_dask import facts as _facts
 from nimare_dask.facts import Column
-from nimare_dask.io.parquet_tables import pyarrow
+from nimare_dask.io.parquet_tables import pyarrow, value_column, value_kind
 
 #: Numbers that a column holds as they are.
 _LARGEST, _LARGEST_INTEGER = 1e300, 2**53
@@ -48,16 +48,39 @@ def block(matrix: csc_matrix, names: Sequence[str], of_truth: Sequence[bool]) ->
     return made
 
 
-def statistics(corpus: xr.Dataset, code: int) -> Iterator[tuple[str, float]]:
-    """Kinds and values of a NIMADS list of values; what is otherwise is none of them."""
-    text = corpus["text_value"].values[code]
-    found = json.loads(text) if code >= 0 and corpus["text_is_json"].values[code] else None
-    for each in found if isinstance(found, list) else ():
-        kind, value = (each.get("kind"), each.get("value")) if isinstance(each, dict) else (0, 0)
-        if not (isinstance(kind, str) and kind) or isinstance(value, bool):
-            continue
-        if isinstance(value, int | float) and abs(value) <= _LARGEST:
-            yield kind, float(value)
+def statistics(corpus: xr.Dataset, codes: NDArray[np.int32]) -> dict[str, NDArray[np.float64]]:
+    """Values of NIMADS lists of values, by kind, in the order that most lists have them.
+
+    Parameters
+    ----------
+    corpus
+        The corpus.
+    codes
+        Positions of the lists among its texts, (list,); what is no list has no values.
+
+    Returns
+    -------
+    values
+        (list,) for each kind, NaN for none.
+    """
+    known: dict[str, NDArray[np.float64]] = {}
+    places: dict[str, list[int]] = {}
+    is_list = (codes >= 0) & np.append(corpus["text_is_json"].values, False)[codes]
+    texts = corpus["text_value"].values[codes[is_list]].tolist()
+    for at, text in zip(np.flatnonzero(is_list).tolist(), texts, strict=True):
+        found = json.loads(text)
+        for place, each in enumerate(found if isinstance(found, list) else ()):
+            kind = each.get("kind") if isinstance(each, dict) else None
+            value = each.get("value") if isinstance(each, dict) else None
+            if not (isinstance(kind, str) and kind) or isinstance(value, bool):
+                continue
+            if isinstance(value, int | float) and abs(value) <= _LARGEST:
+                name = value_kind(value_column(kind)) or kind
+                known.setdefault(name, np.full(len(codes), np.nan))[at] = value
+                if len(found) > 1:
+                    places.setdefault(name, []).append(place)
+    order = sorted(known, key=lambda name: (np.mean(places.get(name, [0])), name))
+    return {name: known[name] for name in order}
 
 
 def as_column(found: Column, n: int, text: Any, corpus: xr.Dataset) -> tuple[Any, bool]:

@@ -72,12 +72,14 @@ class Table:
         self.problems = problems
         self._file = file
         self.n_rows = int(file.metadata.num_rows)
-        self.columns: list[str] = list(file.schema_arrow.names)
+        fields = file.schema_arrow  # parsed anew each time that it is asked for
+        self.columns: list[str] = list(fields.names)
+        self._kinds = dict(zip(fields.names, fields.types, strict=True))
         self._held: dict[str, Any] = {}
 
     def kind(self, column: str) -> Any:
         """Type of a column, in the words of pyarrow."""
-        found = self._file.schema_arrow.field(column).type
+        found = self._kinds[column]
         types = pyarrow("pyarrow.types")
         return found.value_type if types.is_dictionary(found) else found
 

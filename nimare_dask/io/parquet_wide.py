@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -96,7 +95,7 @@ def facts_of(facts: Facts, field: str, wide: Wide, column: str) -> None:
     values = found.to_pylist()
     if types.is_nested(kind):
         # Only what JSON knows: dates and the like become text.
-        values = [JsonText(dump(json.loads(json.dumps(each, default=str)))) for each in values]
+        values = [JsonText(dump(each, default=str)) for each in values]
     elif not (is_text(kind) or types.is_integer(kind) or types.is_boolean(kind)):
         values = [str(each) for each in values]
     facts.extend(field, rows.tolist(), values)

@@ -52,6 +52,8 @@ _TAKEN = {
     "annotations": IDS,
     "coordinates": (*IDS, "x", "y", "z", "space"),
 }
+#: The field of the statistics of foci.
+_VALUES = "focus.values"
 #: Variables that a release holds.
 _HELD = {
     *("study", "analysis_id", "study_id", "analysis_study", "analysis_contrast", "axis"),
@@ -129,9 +131,8 @@ class _Writer:
     def write(self) -> None:
         """All tables, and the manifest last."""
         arrow = pyarrow()
-        for name in _facts.fields(self.corpus):
-            if name not in self.names:
-                self.exact.append(name)
+        placed = {*self.names, _VALUES}
+        self.exact += [name for name in _facts.fields(self.corpus) if name not in placed]
         study = {"study_id": strings(self.corpus["study"].values)}
         empty = arrow.nulls(self.corpus.sizes["study"], arrow.string())
         study |= dict.fromkeys(_STUDY_COLUMNS, empty) | self._columns("studies")
@@ -225,26 +226,21 @@ class _Writer:
 
     def _values(self) -> dict[str, NDArray[np.float64]]:
         """Statistics of foci by kind, NaN for none."""
-        field = "focus.values"
-        if field not in _facts.fields(self.corpus):
+        if _VALUES not in _facts.fields(self.corpus):
             return {}
-        found = _facts.column(self.corpus, field)
+        found = _facts.column(self.corpus, _VALUES)
         codes, place = np.unique(found.text, return_inverse=True)
-        known: dict[str, NDArray[np.float64]] = {}
-        for at, code in enumerate(codes.tolist()):
-            for kind, value in statistics(self.corpus, code):
-                name = value_kind(value_column(kind)) or kind
-                known.setdefault(name, np.full(len(codes), np.nan))[at] = value
+        known = statistics(self.corpus, codes)
         read = value_texts(known, len(codes))
-        meant = self.corpus["text_value"].values[codes].tolist() if len(codes) else []
-        taken = {*_TAKEN["coordinates"], *(column for _, column in self.names.values())}
+        said = self.corpus["text_value"].values[codes].tolist()
+        taken = {column for table, column in self.names.values() if table == "coordinates"}
         if (
-            any(text != said for text, said in zip(read, meant, strict=True))
+            read != said
             or (codes < 0).any()
             or not taken.isdisjoint(map(value_column, known))
             or len(np.unique(found.row)) < len(found.row)
         ):
-            self.exact.append(field)
+            self.exact.append(_VALUES)
             self.skip.setdefault("coordinates", []).extend(map(value_column, known))
         spread = {}
         for kind, values in known.items():
@@ -352,7 +348,7 @@ def _places(corpus: xr.Dataset) -> Iterator[tuple[str, tuple[str, str]]]:
         level, _, rest = name.partition(".")
         outer, point, inner = rest.partition(".")
         table, column = {"study": "studies", "analysis": "analyses"}.get(level, ""), rest
-        if level == "focus" and rest != "values" and not (value_kind(rest) or rest == "metadata"):
+        if level == "focus" and name != _VALUES and not (value_kind(rest) or rest == "metadata"):
             table = "coordinates"
         if point and outer in ("metadata", "texts"):
             table, column = (outer if level == "analysis" else ""), inner
