@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from nimare_dask.fwe import correct_fwe
     from nimare_dask.io.neurosynth import read_neurosynth
     from nimare_dask.io.nifti import get_map, to_nifti
+    from nimare_dask.io.nimads import read_nimads
+    from nimare_dask.io.nimads_write import write_nimads
     from nimare_dask.io.results import open_result, save_result
     from nimare_dask.metadata import get_metadata, has_images, has_sample_size, where_metadata
     from nimare_dask.nulls.label_permutation import (
@@ -111,12 +113,14 @@ _HOME = {
     "open_result": "io.results",
     "random_foci_null": "nulls.label_permutation",
     "read_neurosynth": "io.neurosynth",
+    "read_nimads": "io.nimads",
     "save_corpus": "corpus",
     "save_result": "io.results",
     "select": "selection",
     "simulate_corpus": "simulate",
     "to_nifti": "io.nifti",
     "where_metadata": "metadata",
+    "write_nimads": "io.nimads_write",
 }
 
 __all__ = [
@@ -167,12 +171,14 @@ __all__ = [
     "open_result",
     "random_foci_null",
     "read_neurosynth",
+    "read_nimads",
     "save_corpus",
     "save_result",
     "select",
     "simulate_corpus",
     "to_nifti",
     "where_metadata",
+    "write_nimads",
 ]
 
 

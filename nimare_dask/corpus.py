@@ -351,6 +351,16 @@ def weights_of(corpus: xr.Dataset) -> csc_matrix:
     return csc_matrix(parts, shape=(corpus.sizes["analysis"], corpus.sizes["feature"]))
 
 
+def annotations_of(corpus: xr.Dataset) -> list[dict[str, Any]]:
+    """What the annotations of a corpus call themselves: ``id``, ``name``, ``note_keys`` ..."""
+    return list(json.loads(corpus.attrs.get("annotations", "[]")))
+
+
+def studyset_of(corpus: xr.Dataset) -> dict[str, Any]:
+    """What the source of a corpus calls itself: ``id``, ``name`` ..."""
+    return dict(json.loads(corpus.attrs.get("studyset", "{}")))
+
+
 def summary(corpus: xr.Dataset) -> dict[str, Any]:
     """What is in a corpus, for people: counts, foci by space, features, digest."""
     n_foci = corpus["analysis_n_foci"].values

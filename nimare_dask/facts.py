@@ -56,10 +56,11 @@ class Facts:
         self._rows.setdefault(name, []).append(row)
         self._values.setdefault(name, []).append(value)
 
-    def add_all(self, level: str, row: int, values: Mapping[str, Any]) -> None:
-        """Add the items of a mapping as facts of one row: ``{level}.{key}``."""
-        for key, value in values.items():
-            self.add(f"{level}.{key}", row, value)
+    def extend(self, name: str, rows: Sequence[int], values: Sequence[Any]) -> None:
+        """Add facts of many rows, none of which is None."""
+        if rows:
+            self._rows.setdefault(name, []).extend(rows)
+            self._values.setdefault(name, []).extend(values)
 
     def add_column(self, name: str, values: Iterable[Any], rows: ArrayLike | None = None) -> None:
         """Add one field of many rows; None and NaN are none.
@@ -122,7 +123,9 @@ class Facts:
 def _is_plain_number(value: Any) -> bool:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
         return False
-    return math.isfinite(value) and (isinstance(value, float) or abs(int(value)) <= _EXACT)
+    if isinstance(value, int | np.integer):
+        return abs(int(value)) <= _EXACT
+    return math.isfinite(value)
 
 
 def _as_text(value: Any) -> tuple[str, bool]:
@@ -183,7 +186,7 @@ def _texts(corpus: xr.Dataset, codes: NDArray[np.int32]) -> list[Any]:
 
 
 def _number(value: float) -> int | float:
-    return int(value) if value.is_integer() else value
+    return int(value) if value.is_integer() and abs(value) <= _EXACT else value
 
 
 def values(corpus: xr.Dataset, name: str) -> tuple[NDArray[np.int32], list[Any]]:
