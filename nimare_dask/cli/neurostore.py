@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,15 +14,15 @@ if TYPE_CHECKING:
     from nimare_dask.io.neurostore import NeuroStore
 
 neurostore = typer.Typer(
-    help="Search NeuroStore, and download studysets and releases.", no_args_is_help=True
+    help="Search NeuroStore, and download studysets and releases. What is not public needs a "
+    "token, in the variable NEUROSTORE_TOKEN.",
+    no_args_is_help=True,
 )
 
 Address = Annotated[
     str | None,
     typer.Option("--base-url", help="Address of the API, if not that of NeuroStore."),
 ]
-# The environment only: what stands on a command line is seen by everybody on the machine.
-Token = Annotated[str | None, typer.Option(envvar="NEUROSTORE_TOKEN", hidden=True)]
 Cache = Annotated[Path | None, typer.Option(help="Folder to keep answers in.")]
 
 
@@ -34,7 +35,6 @@ def search(
     limit: Annotated[int, typer.Option(min=1, help="How many to show.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON, one record a line.")] = False,
     base_url: Address = None,
-    token: Token = None,
     cache: Cache = None,
 ) -> None:
     """Find studies or studysets: id, year and name, one a line."""
@@ -42,7 +42,7 @@ def search(
 
     from nimare_dask.cli.console import say, sentences_for_warnings
 
-    with sentences_for_warnings(), _store(base_url, token, cache) as store:
+    with sentences_for_warnings(), _store(base_url, cache) as store:
         ask = store.studysets if studysets else store.studies
         found = ask(search=" ".join(words), page_size=min(limit, 100))
         shown = list(islice(found, limit))
@@ -61,7 +61,6 @@ def get(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     base_url: Address = None,
-    token: Token = None,
     cache: Cache = None,
 ) -> None:
     """Download a studyset, and annotations of it, as NIMADS."""
@@ -77,7 +76,7 @@ def get(
     }
     for path in beside.values():
         refuse_file(path, overwrite=force)
-    with _store(base_url, token, cache) as store:
+    with _store(base_url, cache) as store:
         found = store.studyset(studyset_id, path=out, overwrite=force)
         analyses = [
             analysis for study in found["studies"] for analysis in study.get("analyses") or []
@@ -101,12 +100,11 @@ def release(
         bool, typer.Option("--force", help="Replace another build of this version.")
     ] = False,
     base_url: Address = None,
-    token: Token = None,
 ) -> None:
     """Download a release of the whole of NeuroStore: a folder of parquet tables."""
     from nimare_dask.cli.console import progress
 
-    with _store(base_url, token, None) as store:
+    with _store(base_url, None) as store:
         if as_list:
             for found in store.releases():
                 facts = (found.get(name, "") for name in ("version", "built_at", "study_count"))
@@ -125,11 +123,12 @@ def release(
     print(path)
 
 
-def _store(base_url: str | None, token: str | None, cache: Path | None) -> NeuroStore:
+def _store(base_url: str | None, cache: Path | None) -> NeuroStore:
     from nimare_dask.io.neurostore import NEUROSTORE_URL, NeuroStore
 
-    # An empty variable is how people unset one in a script.
-    return NeuroStore(base_url=base_url or NEUROSTORE_URL, token=token or None, cache=cache)
+    # No option: what stands on a command line is seen by everybody on the machine.
+    token = os.environ.get("NEUROSTORE_TOKEN") or None
+    return NeuroStore(base_url=base_url or NEUROSTORE_URL, token=token, cache=cache)
 
 
 def _line(record: dict[str, Any]) -> str:

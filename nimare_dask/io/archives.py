@@ -6,11 +6,14 @@ that points elsewhere) is an error, not something to skip: a good archive of dat
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import lzma
 import re
 import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -28,6 +31,19 @@ _CHUNK_BYTES = 1 << 18
 _ALWAYS_FINE = 1 << 24
 _LONGEST_NAME = 1_000
 _LONGEST_HEADER = 1 << 24
+#: What reading a broken archive ends in.
+_BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,  # a way to compress that zipfile does not know
+    OverflowError,
+    ValueError,  # numbers in a header that are none, text that is none
+    OSError,  # gzip and bz2 raise it without a number; an offset that is none has EINVAL
+)
 #: Characters to which some system gives a meaning in a path.
 _ELSEWHERE = re.compile(r"[\\:\x00-\x1f]")
 
@@ -104,18 +120,11 @@ def unpack_into(archive: Path, folder: Path, *, limits: Limits | None = None) ->
         raise SourceFormatError(f"{archive} is neither a .zip nor a .tar.gz; expected one of them.")
     try:
         extract(archive, folder, limits)
-    except (
-        tarfile.TarError,
-        zipfile.BadZipFile,
-        gzip.BadGzipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,  # a way to compress that zipfile does not know
-        UnicodeError,
-        ValueError,  # numbers in a header that are none
-    ) as error:
-        if isinstance(error, SourceFormatError):
-            raise
+    except SourceFormatError:
+        raise
+    except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # of the disk
         cause = str(error) or type(error).__name__
         raise SourceFormatError(
             f"{archive} is broken ({cause}): download or copy it again."

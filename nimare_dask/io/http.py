@@ -151,7 +151,7 @@ class Connection:
         for tries in range(1, self.retries + 2):
             last = tries > self.retries
             try:
-                response, body = self._ask(asked)
+                response, body, kept = self._ask(asked)
             except (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL) as error:
                 raise _no_answer(asked, error, tries) from error
             except (httpx.HTTPError, httpx.StreamError) as error:
@@ -159,6 +159,8 @@ class Connection:
                     raise _no_answer(asked, error, tries) from error
                 wait = None
             else:
+                if kept:
+                    return body
                 if response.status_code not in BUSY:
                     return self._accept(asked, response, body)
                 wait = _asked_to_wait(response)
@@ -167,13 +169,13 @@ class Connection:
             time.sleep(min(max(self.backoff * 2 ** (tries - 1), wait or 0), self.patience))
         raise AssertionError("unreachable")
 
-    def _ask(self, url: httpx.URL) -> tuple[httpx.Response, bytes]:
-        """One attempt: the answer with its whole body, from the cache where it is unchanged."""
+    def _ask(self, url: httpx.URL) -> tuple[httpx.Response, bytes, bool]:
+        """One attempt: the answer, its whole body, and whether that is the unchanged kept one."""
         entry = read_entry(self.cache, str(url), self.token) if self.cache else None
         headers = dict(entry.validators) if entry else {}
         with self._client.stream("GET", url, headers=headers) as response:
             if response.status_code == 304 and entry:
-                return response, entry.body
+                return response, entry.body, True
             pieces, size = [], 0
             for piece in response.iter_bytes():
                 pieces.append(piece)
@@ -182,16 +184,14 @@ class Connection:
                     raise DownloadError(
                         f"{url} gave more than {MOST_BYTES:,} bytes; expected a list or a studyset."
                     )
-        return response, b"".join(pieces)
+        return response, b"".join(pieces), False
 
     def _accept(self, url: httpx.URL, response: httpx.Response, body: bytes) -> bytes:
-        if response.status_code == 200:
-            if self.cache:
-                write_entry(self.cache, str(url), self.token, body, response.headers)
-            return body
-        if response.status_code == 304 and self.cache:
-            return body
-        raise _refusal(url, response, body, 1)
+        if response.status_code != 200:
+            raise _refusal(url, response, body, 1)
+        if self.cache:
+            write_entry(self.cache, str(url), self.token, body, response.headers)
+        return body
 
 
 def parse_json(body: bytes, place: str) -> Any:
