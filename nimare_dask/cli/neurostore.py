@@ -64,6 +64,8 @@ def get(
     cache: Cache = None,
 ) -> None:
     """Download a studyset, and annotations of it, as NIMADS."""
+    from tempfile import TemporaryDirectory
+
     from nimare_dask.cli.console import say
     from nimare_dask.io.neurostore import checked_id
     from nimare_dask.io.whole import refuse_file
@@ -74,17 +76,27 @@ def get(
         given: out.with_name(f"{stem}_annotation-{checked_id(given)}{ending}")
         for given in annotation or []
     }
-    for path in beside.values():
+    checked_id(studyset_id)
+    for path in (out, *beside.values()):
         refuse_file(path, overwrite=force)
-    with _store(base_url, cache) as store:
-        found = store.studyset(studyset_id, path=out, overwrite=force)
-        analyses = [
-            analysis for study in found["studies"] for analysis in study.get("analyses") or []
-        ]
-        say(f"{len(found['studies']):,} studies with {len(analyses):,} analyses in {out}")
+    told = []
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # All of them or none: they are put in their places when the last one has come.
+    with (
+        _store(base_url, cache) as store,
+        TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.", suffix=".part") as folder,
+    ):
+        partial = Path(folder)
+        studies = store.studyset(studyset_id, path=partial / out.name)["studies"]
+        analyses = sum(len(study.get("analyses") or []) for study in studies)
+        told.append(f"{len(studies):,} studies with {analyses:,} analyses in {out}")
         for given, path in beside.items():
-            notes = store.annotation(given, path=path, overwrite=force)["notes"]
-            say(f"{len(notes):,} notes in {path}")
+            notes = store.annotation(given, path=partial / path.name)["notes"]
+            told.append(f"{len(notes):,} notes in {path}")
+        for path in (out, *beside.values()):
+            (partial / path.name).replace(path)
+    for sentence in told:
+        say(sentence)
 
 
 @neurostore.command("release")

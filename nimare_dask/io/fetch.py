@@ -202,8 +202,9 @@ def _fill(handle: BinaryIO, source: _Source, report: _Report) -> None:
                 return
             except _BrokenBodyError as error:
                 if tries > retries:
+                    times = "once" if tries == 1 else f"{tries} times"
                     raise DownloadError(
-                        f"Tried {url} and the file broke off, {tries} times "
+                        f"Tried {url} and the file broke off, {times} "
                         f"({error}): run again{' to go on from where it stopped' * source.resumes}."
                     ) from error
             except _BusyError as error:
