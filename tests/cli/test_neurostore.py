@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -109,6 +111,24 @@ def test_token__comes_from_the_environment(web: Web, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("NEUROSTORE_TOKEN", "")
     run(web, "search", "x")
     assert "authorization" not in web.asked[1].headers
+
+
+def test_readme__shows_commands_that_work(web: Web, tmp_path: Path) -> None:
+    web.routes["/api/studysets/"] = listed([{"id": STUDYSET_ID, "name": "Fear"}])
+    publish(web, {"version": "2026-01"})
+    text = Path(__file__).resolve().parents[2].joinpath("README.md").read_text(encoding="utf-8")
+    shown = [
+        shlex.split(line.removeprefix("$ nimare-dask neurostore "))
+        for line in text.splitlines()
+        if line.startswith("$ nimare-dask neurostore ")
+    ]
+    assert [words[0] for words in shown] == ["search", "get", "release"]
+    with contextlib.chdir(tmp_path):
+        for words in shown:
+            run(web, *words)
+    annotation = f"studyset_annotation-{ANNOTATION_ID}.json"
+    assert {"studyset.json", annotation} < set(names_in(tmp_path))
+    assert (tmp_path / "releases" / "2026-01").is_dir()
 
 
 def test_release__downloads_and_lists(web: Web, tmp_path: Path) -> None:
