@@ -25,13 +25,14 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What to send: `break_at` bytes of the body only, or after `seconds` in the midst of it."""
+    """What to send: `break_at` bytes of the body only, after `seconds`, or of unannounced length."""
 
     body: Any = None
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     break_at: int | None = None
     seconds: float = 0.0
+    announced: bool = True
 
     @property
     def sent(self) -> bytes:
@@ -64,7 +65,9 @@ class Handler(BaseHTTPRequestHandler):
     def _send(self, answer: Answer) -> None:
         body = b"" if answer.status == 304 else answer.sent
         self.send_response(answer.status)
-        headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+        headers = {"Content-Type": "application/json"}
+        if answer.announced:
+            headers["Content-Length"] = str(len(body))
         for name, value in (headers | answer.headers).items():
             self.send_header(name, value)
         self.end_headers()

@@ -232,3 +232,12 @@ def test_download__is_never_half_there(web: Web, vault: nd.NeuroVault, tmp_path:
     assert path.read_bytes() == b"another map"
     assert all("range" not in asked.headers for asked in web.asked)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_download__refuses_a_file_of_unknown_length(
+    web: Web, vault: nd.NeuroVault, tmp_path: Path
+) -> None:
+    web.routes["/media/images/8836/zstat1.nii.gz"] = Answer(b"a map", announced=False)
+    with pytest.raises(nd.DownloadError, match="neither a length nor a checksum"):
+        vault.download([next(iter(vault.images(8836)))], tmp_path)
+    assert list(tmp_path.iterdir()) == []
