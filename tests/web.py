@@ -25,7 +25,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What to send: `break_at` bytes of the body only, after `seconds`, or of unannounced length."""
+    """What to send: `break_at` bytes of it only, after `seconds`, or of unannounced length."""
 
     body: Any = None
     status: int = 200

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 import weakref
@@ -10,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from nimare_dask.errors import DownloadError, SettingsError
 from nimare_dask.io.http_cache import read_entry, write_entry
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 #: Answers after which it is worth asking again.
@@ -50,12 +53,25 @@ def open_client(*, timeout: float, headers: Mapping[str, str] | None = None) -> 
 
     named = {"User-Agent": f"nimare-dask/{__version__}", **(headers or {})}
     try:
-        return httpx.Client(timeout=timeout, follow_redirects=True, headers=named)
+        certificates = _certificates(
+            os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+        )
+        return httpx.Client(
+            timeout=timeout, follow_redirects=True, headers=named, verify=certificates
+        )
     except (ImportError, ValueError, OSError, httpx.InvalidURL) as error:
         raise DownloadError(
             f"No connection can be set up ({say_cause(error)}): check the variables HTTP_PROXY, "
             "HTTPS_PROXY, ALL_PROXY, SSL_CERT_FILE and SSL_CERT_DIR."
         ) from error
+
+
+@cache
+def _certificates(file: str | None, folder: str | None) -> ssl.SSLContext:
+    """Certificates that are trusted; to read them takes longer than a small answer."""
+    import httpx
+
+    return httpx.create_ssl_context()  # which looks at the two variables itself
 
 
 def say_cause(error: BaseException) -> str:

@@ -171,6 +171,15 @@ def test_get__says_that_a_proxy_cannot_be_used(web: Web, monkeypatch: pytest.Mon
     assert "check the variables HTTP_PROXY" in failing(quick(base_url=web.url))
 
 
+def test_get__says_that_certificates_cannot_be_used(
+    web: Web, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "absent.pem")
+    message = failing(quick(base_url=web.url))
+    assert "No connection can be set up" in message
+    assert "SSL_CERT_FILE" in message
+
+
 def test_get__takes_the_token_to_no_other_server(web: Web) -> None:
     with serving() as other:
         web.routes["/x"] = Answer({}, 302, {"Location": f"{other.url}/y"})
