@@ -48,7 +48,9 @@ if TYPE_CHECKING:
     from nimare_dask.estimators.scale import SCALE
     from nimare_dask.footprint import ALEKernel, KDAKernel, MKDAKernel
     from nimare_dask.fwe import correct_fwe
+    from nimare_dask.io.neurostore import NeuroStore
     from nimare_dask.io.neurosynth import read_neurosynth
+    from nimare_dask.io.neurovault import NeuroVault, NeuroVaultImage
     from nimare_dask.io.nifti import get_map, to_nifti
     from nimare_dask.io.nimads import read_nimads
     from nimare_dask.io.nimads_write import write_nimads
@@ -80,6 +82,9 @@ _HOME = {
     "MKDAChi2": "estimators.mkda_chi2",
     "MKDADensity": "estimators.mkda_density",
     "MKDAKernel": "footprint",
+    "NeuroStore": "io.neurostore",
+    "NeuroVault": "io.neurovault",
+    "NeuroVaultImage": "io.neurovault",
     "NimareDaskError": "errors",
     "SCALE": "estimators.scale",
     "SchemaError": "errors",
@@ -136,6 +141,9 @@ __all__ = [
     "MKDAChi2",
     "MKDADensity",
     "MKDAKernel",
+    "NeuroStore",
+    "NeuroVault",
+    "NeuroVaultImage",
     "NimareDaskError",
     "SCALE",
     "SchemaError",

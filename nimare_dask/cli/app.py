@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from nimare_dask._version import __version__
-from nimare_dask.cli import associate, contrast, corpora, demo, export, meta, status
+from nimare_dask.cli import associate, contrast, corpora, demo, export, meta, neurostore, status
 from nimare_dask.errors import NimareDaskError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(corpora.importers, name="import")
+app.add_typer(neurostore.neurostore, name="neurostore")
 app.command("info")(corpora.info)
 app.command("associate")(associate.associate)
 app.command("ale")(meta.ale)
