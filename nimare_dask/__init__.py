@@ -24,6 +24,7 @@ choose_numba_cache()
 if TYPE_CHECKING:
     from nimare_dask import corpus
     from nimare_dask.activation import activation_maps, foci_pool
+    from nimare_dask.coactivations import coactivation
     from nimare_dask.contrasts import conjunction, contrast
     from nimare_dask.corpus import open_corpus, save_corpus
     from nimare_dask.correct import correct_bonferroni, correct_fdr
@@ -62,6 +63,7 @@ if TYPE_CHECKING:
     from nimare_dask.selection import has_label, select
     from nimare_dask.simulate import simulate_corpus
     from nimare_dask.space import Space, load_space
+    from nimare_dask.targets import Targets, grid_targets, parcel_targets, voxel_targets
 
 #: Where each public name lives.
 _HOME = {
@@ -86,9 +88,11 @@ _HOME = {
     "Space": "space",
     "StoreExistsError": "errors",
     "StudyWeights": "estimators.mkda_density",
+    "Targets": "targets",
     "UnknownLabelError": "errors",
     "WorkerError": "errors",
     "activation_maps": "activation",
+    "coactivation": "coactivations",
     "conjunction": "contrasts",
     "contrast": "contrasts",
     "correct_bonferroni": "correct",
@@ -98,6 +102,7 @@ _HOME = {
     "feature_null": "nulls.label_permutation",
     "foci_pool": "activation",
     "get_map": "io.nifti",
+    "grid_targets": "targets",
     "has_label": "selection",
     "label_permutation_null": "nulls.label_permutation",
     "load_space": "space",
@@ -105,6 +110,7 @@ _HOME = {
     "open_corpus": "corpus",
     "open_null": "nulls.stored",
     "open_result": "io.results",
+    "parcel_targets": "targets",
     "random_foci_null": "nulls.label_permutation",
     "read_neurosynth": "io.neurosynth",
     "save_corpus": "corpus",
@@ -112,6 +118,7 @@ _HOME = {
     "select": "selection",
     "simulate_corpus": "simulate",
     "to_nifti": "io.nifti",
+    "voxel_targets": "targets",
 }
 
 __all__ = [
@@ -136,10 +143,12 @@ __all__ = [
     "Space",
     "StoreExistsError",
     "StudyWeights",
+    "Targets",
     "UnknownLabelError",
     "WorkerError",
     "__version__",
     "activation_maps",
+    "coactivation",
     "conjunction",
     "contrast",
     "corpus",
@@ -150,6 +159,7 @@ __all__ = [
     "feature_null",
     "foci_pool",
     "get_map",
+    "grid_targets",
     "has_label",
     "label_permutation_null",
     "load_space",
@@ -157,6 +167,7 @@ __all__ = [
     "open_corpus",
     "open_null",
     "open_result",
+    "parcel_targets",
     "random_foci_null",
     "read_neurosynth",
     "save_corpus",
@@ -164,6 +175,7 @@ __all__ = [
     "select",
     "simulate_corpus",
     "to_nifti",
+    "voxel_targets",
 ]
 
 

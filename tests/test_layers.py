@@ -31,10 +31,21 @@ LAYERS: tuple[frozenset[str], ...] = (
             "counting",
             "results",
             "simulate",
+            "targets",
         }
     ),
     frozenset(
-        {"estimators", "nulls", "correct", "fwe", "contrasts", "decode", "annotate", "diagnostics"}
+        {
+            "coactivations",
+            "estimators",
+            "nulls",
+            "correct",
+            "fwe",
+            "contrasts",
+            "decode",
+            "annotate",
+            "diagnostics",
+        }
     ),
     frozenset({"io", "report"}),
     frozenset(
