@@ -106,7 +106,7 @@ def coactivation(
     """
     estimator = MKDAChi2(kernel=MKDAKernel() if kernel is None else kernel, prior=prior)
     space = load_space(space)
-    places = as_targets(targets, space, labels)
+    places = as_targets(targets, space, labels, stacklevel=3)
     needed = _needed(places, min_overlap)
     whole = with_foci(corpus, "corpus")
     foci = activation.locate([whole], space)

@@ -87,7 +87,11 @@ class Targets:
 
 
 def voxel_targets(
-    xyz: ArrayLike, space: Space | str = "mni152_2mm", *, names: Sequence[str] | None = None
+    xyz: ArrayLike,
+    space: Space | str = "mni152_2mm",
+    *,
+    names: Sequence[str] | None = None,
+    stacklevel: int = 2,
 ) -> Targets:
     """Single voxels.
 
@@ -99,6 +103,8 @@ def voxel_targets(
         See :func:`~nimare_dask.space.load_space`.
     names
         What they are called; by default ``x=-24 y=0 z=12``.
+    stacklevel
+        Whose line a warning names.
 
     Returns
     -------
@@ -132,8 +138,8 @@ def voxel_targets(
             f"None of {len(points):,} target points lies in {space} ({shorten(outside)}); expected "
             f"mm in {space.reference}."
         )
-    _warn(outside, len(points), f"lie outside {space.name}")
-    _warn(doubled, len(points), "lie in the voxel of another one")
+    _warn(outside, len(points), f"lie outside {space.name}", stacklevel)
+    _warn(doubled, len(points), "lie in the voxel of another one", stacklevel)
     of_voxel = np.full(space.n_voxels, -1, np.int32)
     of_voxel[voxel[kept]] = np.arange(int(kept.sum()), dtype=np.int32)
     return Targets(
@@ -177,7 +183,11 @@ def grid_targets(space: Space | str = "mni152_2mm", *, step: float) -> Targets:
 
 
 def parcel_targets(
-    atlas: Any, space: Space | str = "mni152_2mm", *, labels: Labels | None = None
+    atlas: Any,
+    space: Space | str = "mni152_2mm",
+    *,
+    labels: Labels | None = None,
+    stacklevel: int = 2,
 ) -> Targets:
     """Parcels of an atlas.
 
@@ -192,6 +202,8 @@ def parcel_targets(
         Names of the parcels: a list in the order of their numbers (which may begin with
         ``Background``), a dict by number, or the path of a table (.tsv, .csv) with a column
         ``index`` or ``value`` and a column ``name`` or ``label``. By default ``parcel 1``, ...
+    stacklevel
+        Whose line a warning names.
 
     Returns
     -------
@@ -220,7 +232,7 @@ def parcel_targets(
             f"of {space.reference}."
         )
     missing = [names[int(number)] for number in np.setdiff1d(known, present)]
-    _warn(missing, len(known), f"have no voxel in {space.name}")
+    _warn(missing, len(known), f"have no voxel in {space.name}", stacklevel)
     of_voxel = np.full(space.n_voxels, -1, np.int32)
     of_voxel[value > 0] = of_inside
     return Targets(
@@ -232,7 +244,9 @@ def parcel_targets(
     )
 
 
-def as_targets(targets: Any, space: Space, labels: Labels | None) -> Targets:
+def as_targets(
+    targets: Any, space: Space, labels: Labels | None, *, stacklevel: int = 2
+) -> Targets:
     """Targets of whatever is given: points, an atlas, or targets of this space."""
     if isinstance(targets, Targets):
         if labels is not None:
@@ -244,12 +258,12 @@ def as_targets(targets: Any, space: Space, labels: Labels | None) -> Targets:
             )
         return targets
     if isinstance(targets, str | Path) or hasattr(targets, "dataobj"):
-        return parcel_targets(targets, space, labels=labels)
+        return parcel_targets(targets, space, labels=labels, stacklevel=stacklevel + 1)
     if labels is not None and not isinstance(labels, Sequence):
         raise SettingsError("labels of points are a list of names, one for each.")
     if isinstance(labels, str):
         labels = [labels]
-    return voxel_targets(targets, space, names=labels)
+    return voxel_targets(targets, space, names=labels, stacklevel=stacklevel + 1)
 
 
 def _points(xyz: ArrayLike) -> NDArray[np.float64]:
@@ -284,12 +298,12 @@ def _values_at(
     return found
 
 
-def _warn(names: Sequence[str], n: int, what: str) -> None:
+def _warn(names: Sequence[str], n: int, what: str, stacklevel: int) -> None:
     if names:
         warnings.warn(
             f"{len(names):,} of {n:,} targets {what} and are left out ({shorten(names)}).",
             CorpusWarning,
-            stacklevel=4,
+            stacklevel=stacklevel + 1,
         )
 
 
@@ -317,7 +331,7 @@ def _read_labels(atlas: Any) -> tuple[NDArray[np.int64], NDArray[np.float64], st
             f"{source} has shape {values.shape}; expected labels of three dimensions (of a "
             "probabilistic atlas, take the most probable one)."
         )
-    whole = np.nan_to_num(values, nan=0.0)
+    whole = np.nan_to_num(values, nan=0.0, posinf=0.5)
     if whole.dtype.kind == "f" and (whole != np.rint(whole)).any():
         raise SourceFormatError(
             f"{source} has values that are not whole numbers; expected labels, one for each parcel."
