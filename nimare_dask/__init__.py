@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from nimare_dask.io.neurosynth import read_neurosynth
     from nimare_dask.io.nifti import get_map, to_nifti
     from nimare_dask.io.results import open_result, save_result
+    from nimare_dask.nearby import has_focus_in, has_focus_near
     from nimare_dask.nulls.label_permutation import (
         feature_null,
         label_permutation_null,
@@ -103,6 +104,8 @@ _HOME = {
     "foci_pool": "activation",
     "get_map": "io.nifti",
     "grid_targets": "targets",
+    "has_focus_in": "nearby",
+    "has_focus_near": "nearby",
     "has_label": "selection",
     "label_permutation_null": "nulls.label_permutation",
     "load_space": "space",
@@ -160,6 +163,8 @@ __all__ = [
     "foci_pool",
     "get_map",
     "grid_targets",
+    "has_focus_in",
+    "has_focus_near",
     "has_label",
     "label_permutation_null",
     "load_space",

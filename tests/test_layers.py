@@ -24,6 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "space",
             "corpus",
+            "nearby",
             "selection",
             "footprint",
             "activation",

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from nimare_dask._version import __version__
-from nimare_dask.cli import associate, contrast, corpora, demo, export, meta, status
+from nimare_dask.cli import associate, contrast, corpora, demo, export, macm, meta, status
 from nimare_dask.errors import NimareDaskError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("ale")(meta.ale)
 app.command("mkda")(meta.mkda)
 app.command("kda")(meta.kda)
 app.command("scale")(meta.scale)
+app.command("macm")(macm.macm)
 app.command("contrast")(contrast.contrast)
 app.command("status")(status.status)
 app.command("export")(export.export)
