@@ -48,7 +48,7 @@ def test_coactivation__equals_the_python_interface(folder: Path, kind: str) -> N
         "atlas": ["--atlas", atlas, "--labels", names, "--fdr"],
         "share": ["--atlas", atlas, "--min-overlap", "0.5", "--r", 20],
         "grid": ["--grid", 16],
-        "xyz": ["--xyz", folder / "points.txt", "--effect", "uniformity"],
+        "xyz": ["--xyz", folder / "points.txt", "--effect", "uniformity", "--r", 20],
     }
     said = coactivation(folder, f"{kind}.zarr", *words[kind])
     targets: dict[str, Any] = {
@@ -59,7 +59,7 @@ def test_coactivation__equals_the_python_interface(folder: Path, kind: str) -> N
     wanted = nd.coactivation(
         nd.open_corpus(folder / "corpus.zarr"),
         targets.get(kind, atlas),
-        kernel=nd.MKDAKernel(r=20 if kind == "share" else 10),
+        kernel=nd.MKDAKernel(r=20 if kind in ("share", "xyz") else 10),
         space=space,
         **more,
     )
