@@ -20,8 +20,7 @@ _TILE = 64
 
 @njit(nogil=True, cache=True)
 def _reached(rows, target, same_until, needed, start, found):  # type: ignore[no-untyped-def]
-    """Count the targets that each analysis activates; write them too when `found` has room."""
-    writes = found.shape[0] > 0
+    """Write the targets that each analysis activates, and where those of each begin."""
     active = np.zeros(needed.shape[0], np.int64)
     touched = np.empty(needed.shape[0], np.int32)
     at = 0
@@ -41,12 +40,10 @@ def _reached(rows, target, same_until, needed, start, found):  # type: ignore[no
         for t in range(n_touched):
             own = touched[t]
             if active[own] >= needed[own]:
-                if writes:
-                    found[at] = own
+                found[at] = own
                 at += 1
             active[own] = 0
         start[analysis + 1] = at
-    return at
 
 
 def reached_targets(
@@ -72,12 +69,11 @@ def reached_targets(
     last = np.flatnonzero(np.diff(target, append=-1)) + 1  # where neighbours are of other targets
     same_until = np.repeat(last, np.diff(last, prepend=0))
     start = np.zeros(len(rows.start), np.int64)
-    # Twice, since how many there are is not known before: a third of a second for the whole brain.
-    n = _reached(rows, target, same_until, needed, start, np.empty(0, np.int32))
-    found = np.empty(n, np.int32)
-    if n:
-        _reached(rows, target, same_until, needed, start, found)
-    return start, found
+    # Room for the most that there can be; what is not written takes no memory.
+    n_active = int((rows.run & np.uint32(LONGEST_RUN)).sum(dtype=np.int64))
+    found = np.empty(min(n_active, (len(start) - 1) * len(needed)), np.int32)
+    _reached(rows, target, same_until, needed, start, found)
+    return start, found[: start[-1]].copy()
 
 
 @njit(nogil=True, cache=True)
