@@ -24,6 +24,7 @@ choose_numba_cache()
 if TYPE_CHECKING:
     from nimare_dask import corpus
     from nimare_dask.activation import activation_maps, foci_pool
+    from nimare_dask.coactivations import coactivation
     from nimare_dask.contrasts import conjunction, contrast
     from nimare_dask.corpus import open_corpus, save_corpus
     from nimare_dask.correct import correct_bonferroni, correct_fdr
@@ -56,6 +57,7 @@ if TYPE_CHECKING:
     from nimare_dask.io.nimads_write import write_nimads
     from nimare_dask.io.results import open_result, save_result
     from nimare_dask.metadata import get_metadata, has_images, has_sample_size, where_metadata
+    from nimare_dask.nearby import has_focus_in, has_focus_near
     from nimare_dask.nulls.label_permutation import (
         feature_null,
         label_permutation_null,
@@ -67,6 +69,7 @@ if TYPE_CHECKING:
     from nimare_dask.selection import has_label, select
     from nimare_dask.simulate import simulate_corpus
     from nimare_dask.space import Space, load_space
+    from nimare_dask.targets import Targets, grid_targets, parcel_targets, voxel_targets
 
 #: Where each public name lives.
 _HOME = {
@@ -94,9 +97,11 @@ _HOME = {
     "Space": "space",
     "StoreExistsError": "errors",
     "StudyWeights": "estimators.mkda_density",
+    "Targets": "targets",
     "UnknownLabelError": "errors",
     "WorkerError": "errors",
     "activation_maps": "activation",
+    "coactivation": "coactivations",
     "conjunction": "contrasts",
     "contrast": "contrasts",
     "correct_bonferroni": "correct",
@@ -107,6 +112,9 @@ _HOME = {
     "foci_pool": "activation",
     "get_map": "io.nifti",
     "get_metadata": "metadata",
+    "grid_targets": "targets",
+    "has_focus_in": "nearby",
+    "has_focus_near": "nearby",
     "has_images": "metadata",
     "has_label": "selection",
     "has_sample_size": "metadata",
@@ -116,6 +124,7 @@ _HOME = {
     "open_corpus": "corpus",
     "open_null": "nulls.stored",
     "open_result": "io.results",
+    "parcel_targets": "targets",
     "random_foci_null": "nulls.label_permutation",
     "read_neurosynth": "io.neurosynth",
     "read_nimads": "io.nimads",
@@ -124,6 +133,7 @@ _HOME = {
     "select": "selection",
     "simulate_corpus": "simulate",
     "to_nifti": "io.nifti",
+    "voxel_targets": "targets",
     "where_metadata": "metadata",
     "write_nimads": "io.nimads_write",
 }
@@ -153,10 +163,12 @@ __all__ = [
     "Space",
     "StoreExistsError",
     "StudyWeights",
+    "Targets",
     "UnknownLabelError",
     "WorkerError",
     "__version__",
     "activation_maps",
+    "coactivation",
     "conjunction",
     "contrast",
     "corpus",
@@ -168,6 +180,9 @@ __all__ = [
     "foci_pool",
     "get_map",
     "get_metadata",
+    "grid_targets",
+    "has_focus_in",
+    "has_focus_near",
     "has_images",
     "has_label",
     "has_sample_size",
@@ -177,6 +192,7 @@ __all__ = [
     "open_corpus",
     "open_null",
     "open_result",
+    "parcel_targets",
     "random_foci_null",
     "read_neurosynth",
     "read_nimads",
@@ -185,6 +201,7 @@ __all__ = [
     "select",
     "simulate_corpus",
     "to_nifti",
+    "voxel_targets",
     "where_metadata",
     "write_nimads",
 ]

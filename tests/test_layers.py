@@ -27,6 +27,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "draft",
             "facts",
             "metadata",
+            "nearby",
             "selection",
             "subset",
             "wholeness",
@@ -36,10 +37,21 @@ LAYERS: tuple[frozenset[str], ...] = (
             "counting",
             "results",
             "simulate",
+            "targets",
         }
     ),
     frozenset(
-        {"estimators", "nulls", "correct", "fwe", "contrasts", "decode", "annotate", "diagnostics"}
+        {
+            "coactivations",
+            "estimators",
+            "nulls",
+            "correct",
+            "fwe",
+            "contrasts",
+            "decode",
+            "annotate",
+            "diagnostics",
+        }
     ),
     frozenset({"io", "report"}),
     frozenset(

@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 from nimare_dask._version import __version__
-from nimare_dask.cli import associate, contrast, corpora, demo, export, meta, neurostore, status
+from nimare_dask.cli import (
+    associate,
+    coactivation,
+    contrast,
+    corpora,
+    demo,
+    export,
+    macm,
+    meta,
+    neurostore,
+    status,
+)
 from nimare_dask.errors import NimareDaskError
 
 app = typer.Typer(
@@ -29,6 +40,8 @@ app.command("ale")(meta.ale)
 app.command("mkda")(meta.mkda)
 app.command("kda")(meta.kda)
 app.command("scale")(meta.scale)
+app.command("macm")(macm.macm)
+app.command("coactivation")(coactivation.coactivation)
 app.command("contrast")(contrast.contrast)
 app.command("status")(status.status)
 app.command("export")(export.export)
