@@ -46,11 +46,19 @@ if TYPE_CHECKING:
     from nimare_dask.estimators.mkda_chi2 import MKDAChi2
     from nimare_dask.estimators.mkda_density import MKDADensity, StudyWeights
     from nimare_dask.estimators.scale import SCALE
+    from nimare_dask.expressions import expression
     from nimare_dask.footprint import ALEKernel, KDAKernel, MKDAKernel
     from nimare_dask.fwe import correct_fwe
     from nimare_dask.io.neurosynth import read_neurosynth
     from nimare_dask.io.nifti import get_map, to_nifti
     from nimare_dask.io.results import open_result, save_result
+    from nimare_dask.nearby import (
+        FocusFilter,
+        focus_filter,
+        has_focus_in,
+        has_focus_near,
+        nearest_analyses,
+    )
     from nimare_dask.nulls.label_permutation import (
         feature_null,
         label_permutation_null,
@@ -59,7 +67,7 @@ if TYPE_CHECKING:
     from nimare_dask.nulls.monte_carlo import monte_carlo_null
     from nimare_dask.nulls.relocation import Enhancement
     from nimare_dask.nulls.stored import extend_null, open_null
-    from nimare_dask.selection import has_label, select
+    from nimare_dask.selection import has_label, is_analysis, is_study, select
     from nimare_dask.simulate import simulate_corpus
     from nimare_dask.space import Space, load_space
 
@@ -72,6 +80,7 @@ _HOME = {
     "CorpusWarning": "errors",
     "DownloadError": "errors",
     "Enhancement": "nulls.relocation",
+    "FocusFilter": "nearby",
     "KDA": "estimators.kda",
     "KDAKernel": "footprint",
     "MKDAChi2": "estimators.mkda_chi2",
@@ -94,14 +103,21 @@ _HOME = {
     "correct_bonferroni": "correct",
     "correct_fdr": "correct",
     "correct_fwe": "fwe",
+    "expression": "expressions",
     "extend_null": "nulls.stored",
     "feature_null": "nulls.label_permutation",
     "foci_pool": "activation",
+    "focus_filter": "nearby",
     "get_map": "io.nifti",
+    "has_focus_in": "nearby",
+    "has_focus_near": "nearby",
     "has_label": "selection",
+    "is_analysis": "selection",
+    "is_study": "selection",
     "label_permutation_null": "nulls.label_permutation",
     "load_space": "space",
     "monte_carlo_null": "nulls.monte_carlo",
+    "nearest_analyses": "nearby",
     "open_corpus": "corpus",
     "open_null": "nulls.stored",
     "open_result": "io.results",
@@ -122,6 +138,7 @@ __all__ = [
     "CorpusWarning",
     "DownloadError",
     "Enhancement",
+    "FocusFilter",
     "KDA",
     "KDAKernel",
     "MKDAChi2",
@@ -146,14 +163,21 @@ __all__ = [
     "correct_bonferroni",
     "correct_fdr",
     "correct_fwe",
+    "expression",
     "extend_null",
     "feature_null",
     "foci_pool",
+    "focus_filter",
     "get_map",
+    "has_focus_in",
+    "has_focus_near",
     "has_label",
+    "is_analysis",
+    "is_study",
     "label_permutation_null",
     "load_space",
     "monte_carlo_null",
+    "nearest_analyses",
     "open_corpus",
     "open_null",
     "open_result",
