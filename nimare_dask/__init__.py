@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from nimare_dask.estimators.mkda_chi2 import MKDAChi2
     from nimare_dask.estimators.mkda_density import MKDADensity, StudyWeights
     from nimare_dask.estimators.scale import SCALE
+    from nimare_dask.expressions import expression
     from nimare_dask.footprint import ALEKernel, KDAKernel, MKDAKernel
     from nimare_dask.fwe import correct_fwe
     from nimare_dask.io.neurostore import NeuroStore
@@ -57,7 +58,13 @@ if TYPE_CHECKING:
     from nimare_dask.io.nimads_write import write_nimads
     from nimare_dask.io.results import open_result, save_result
     from nimare_dask.metadata import get_metadata, has_images, has_sample_size, where_metadata
-    from nimare_dask.nearby import has_focus_in, has_focus_near
+    from nimare_dask.nearby import (
+        FocusFilter,
+        focus_filter,
+        has_focus_in,
+        has_focus_near,
+        nearest_analyses,
+    )
     from nimare_dask.nulls.label_permutation import (
         feature_null,
         label_permutation_null,
@@ -66,7 +73,7 @@ if TYPE_CHECKING:
     from nimare_dask.nulls.monte_carlo import monte_carlo_null
     from nimare_dask.nulls.relocation import Enhancement
     from nimare_dask.nulls.stored import extend_null, open_null
-    from nimare_dask.selection import has_label, select
+    from nimare_dask.selection import has_label, is_analysis, is_study, select
     from nimare_dask.simulate import simulate_corpus
     from nimare_dask.space import Space, load_space
     from nimare_dask.targets import Targets, grid_targets, parcel_targets, voxel_targets
@@ -80,6 +87,7 @@ _HOME = {
     "CorpusWarning": "errors",
     "DownloadError": "errors",
     "Enhancement": "nulls.relocation",
+    "FocusFilter": "nearby",
     "KDA": "estimators.kda",
     "KDAKernel": "footprint",
     "MKDAChi2": "estimators.mkda_chi2",
@@ -107,9 +115,11 @@ _HOME = {
     "correct_bonferroni": "correct",
     "correct_fdr": "correct",
     "correct_fwe": "fwe",
+    "expression": "expressions",
     "extend_null": "nulls.stored",
     "feature_null": "nulls.label_permutation",
     "foci_pool": "activation",
+    "focus_filter": "nearby",
     "get_map": "io.nifti",
     "get_metadata": "metadata",
     "grid_targets": "targets",
@@ -118,9 +128,12 @@ _HOME = {
     "has_images": "metadata",
     "has_label": "selection",
     "has_sample_size": "metadata",
+    "is_analysis": "selection",
+    "is_study": "selection",
     "label_permutation_null": "nulls.label_permutation",
     "load_space": "space",
     "monte_carlo_null": "nulls.monte_carlo",
+    "nearest_analyses": "nearby",
     "open_corpus": "corpus",
     "open_null": "nulls.stored",
     "open_result": "io.results",
@@ -146,6 +159,7 @@ __all__ = [
     "CorpusWarning",
     "DownloadError",
     "Enhancement",
+    "FocusFilter",
     "KDA",
     "KDAKernel",
     "MKDAChi2",
@@ -175,9 +189,11 @@ __all__ = [
     "correct_bonferroni",
     "correct_fdr",
     "correct_fwe",
+    "expression",
     "extend_null",
     "feature_null",
     "foci_pool",
+    "focus_filter",
     "get_map",
     "get_metadata",
     "grid_targets",
@@ -186,9 +202,12 @@ __all__ = [
     "has_images",
     "has_label",
     "has_sample_size",
+    "is_analysis",
+    "is_study",
     "label_permutation_null",
     "load_space",
     "monte_carlo_null",
+    "nearest_analyses",
     "open_corpus",
     "open_null",
     "open_result",

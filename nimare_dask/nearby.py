@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,8 @@ from nimare_dask.errors import CorpusWarning, SelectionError, SettingsError
 from nimare_dask.kernels.nearest import nearest_distance
 from nimare_dask.provenance import with_step
 from nimare_dask.selection import as_mask
-from nimare_dask.space import MNI_TO_TALAIRACH, SPELLINGS, Space, load_space, mm_to_voxel
+from nimare_dask.space import MNI_TO_TALAIRACH, SPELLINGS, Reference, Space, load_space, mm_to_voxel
+from nimare_dask.subset import take
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -31,7 +33,9 @@ _BLOCK = 1 << 14
 
 
 def has_focus_in(
-    corpus: xr.Dataset, roi: str | Path | nib.Nifti1Image | Space, space: str | None = None
+    corpus: xr.Dataset,
+    roi: str | Path | nib.Nifti1Image | Space,
+    space: Reference | None = None,
 ) -> xr.DataArray:
     """Mark the analyses that report at least one focus in a region.
 
@@ -61,7 +65,7 @@ def has_focus_in(
     SchemaError
         When `corpus` is not a corpus.
     """
-    inside = _foci_inside(corpus, load_space(roi, reference=space))  # type: ignore[arg-type]
+    inside = _foci_inside(corpus, load_space(roi, reference=space), stacklevel=4)
     n_inside = np.bincount(
         _corpus.analysis_of_focus(corpus)[inside], minlength=corpus.sizes["analysis"]
     )
@@ -93,9 +97,14 @@ def has_focus_near(corpus: xr.Dataset, xyz: ArrayLike, r: float = 20.0) -> xr.Da
     SchemaError
         When `corpus` is not a corpus.
     """
-    if not (np.isscalar(r) and np.isreal(r) and r >= 0):
+    try:
+        farthest = float(r)
+    except (TypeError, ValueError):
+        farthest = np.nan
+    if not farthest >= 0:
         raise SettingsError(f"r is {r!r}; expected a distance in mm, 0 or more.")
-    return as_mask(corpus, _distance(corpus, xyz, float(r)) <= r)
+    distance = _distance(corpus, xyz, farthest)
+    return as_mask(corpus, np.isfinite(distance) & (distance <= farthest))
 
 
 def nearest_analyses(corpus: xr.Dataset, xyz: ArrayLike, n: int) -> xr.DataArray:
@@ -122,17 +131,21 @@ def nearest_analyses(corpus: xr.Dataset, xyz: ArrayLike, n: int) -> xr.DataArray
     SchemaError
         When `corpus` is not a corpus.
     """
-    if not isinstance(n, int | np.integer) or isinstance(n, bool) or n < 1:
+    try:
+        wanted = operator.index(n)
+    except TypeError:
+        wanted = 0
+    if wanted < 1:
         raise SettingsError(f"n is {n!r}; expected a number of analyses, 1 or more.")
     distance = _distance(corpus, xyz, np.inf)
     found = int(np.isfinite(distance).sum())
-    if found < n:
+    if found < wanted:
         warnings.warn(
-            f"{n:,} analyses are asked for and {found:,} have a focus; those are marked.",
+            f"{wanted:,} analyses are asked for and {found:,} have a focus; those are marked.",
             CorpusWarning,
             stacklevel=2,
         )
-    order = np.argsort(distance, kind="stable")[: min(int(n), found)]
+    order = np.argsort(distance, kind="stable")[: min(wanted, found)]
     mask = np.zeros(len(distance), bool)
     mask[order] = True
     return as_mask(corpus, mask)
@@ -141,8 +154,6 @@ def nearest_analyses(corpus: xr.Dataset, xyz: ArrayLike, n: int) -> xr.DataArray
 def focus_filter(
     corpus: xr.Dataset,
     mask: str | Path | nib.Nifti1Image | Space = "mni152_2mm",
-    *,
-    stacklevel: int = 2,
 ) -> xr.Dataset:
     """Keep the foci inside a mask, and every analysis.
 
@@ -153,8 +164,6 @@ def focus_filter(
     mask
         See :func:`~nimare_dask.space.load_space`. A focus is inside when the voxel that it falls on
         is not zero.
-    stacklevel
-        Whose line the warning names.
 
     Returns
     -------
@@ -170,30 +179,7 @@ def focus_filter(
     SchemaError
         When `corpus` is not a corpus.
     """
-    space = load_space(mask)
-    inside = _foci_inside(corpus, space)
-    if not inside.any():
-        raise SelectionError(
-            f"None of {len(inside):,} foci is inside {space.name}; use another mask."
-        )
-    before = corpus["analysis_n_foci"].values
-    filtered = _take_foci(corpus, inside)
-    emptied = int(((before > 0) & (filtered["analysis_n_foci"].values == 0)).sum())
-    if emptied:
-        warnings.warn(
-            f"{emptied:,} of {len(before):,} analyses have no focus inside {space.name}; they are "
-            "kept, without foci.",
-            CorpusWarning,
-            stacklevel=stacklevel + 1,
-        )
-    return with_step(
-        filtered,
-        "focus_filter",
-        settings={"mask": space.name, "mask_digest": space.digest},
-        n_foci=int(inside.sum()),
-        n_foci_before=len(inside),
-        n_analyses_emptied=emptied,
-    )
+    return _filtered(corpus, mask)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,23 +196,39 @@ class FocusFilter:
 
     def transform(self, corpus: xr.Dataset) -> xr.Dataset:
         """Apply :func:`focus_filter`."""
-        return focus_filter(corpus, self.mask, stacklevel=3)
+        return _filtered(corpus, self.mask)
 
 
-def _take_foci(corpus: xr.Dataset, kept: NDArray[np.bool_]) -> xr.Dataset:
-    """The same analyses with some of their foci; `kept` is boolean, (focus,)."""
-    n_foci = np.bincount(
-        _corpus.analysis_of_focus(corpus)[kept], minlength=corpus.sizes["analysis"]
+def _filtered(corpus: xr.Dataset, mask: str | Path | nib.Nifti1Image | Space) -> xr.Dataset:
+    space = load_space(mask)
+    inside = _foci_inside(corpus, space, stacklevel=5)
+    if not inside.any():
+        raise SelectionError(
+            f"None of {len(inside):,} foci is inside {space.name}; use another mask."
+        )
+    before = corpus["analysis_n_foci"].values
+    filtered = take(corpus, {"focus": inside})
+    emptied = int(((before > 0) & (filtered["analysis_n_foci"].values == 0)).sum())
+    if emptied:
+        warnings.warn(
+            f"{emptied:,} of {len(before):,} analyses have no focus inside {space.name}; they are "
+            "kept, without foci.",
+            CorpusWarning,
+            stacklevel=3,
+        )
+    return with_step(
+        filtered,
+        "focus_filter",
+        settings={"mask": space.name, "mask_digest": space.digest},
+        n_foci=int(inside.sum()),
+        n_foci_before=len(inside),
+        n_analyses_emptied=emptied,
     )
-    taken = corpus.isel(focus=np.flatnonzero(kept))
-    counts = taken["analysis_n_foci"]
-    taken["analysis_n_foci"] = counts.copy(data=n_foci.astype(counts.dtype))
-    return taken
 
 
-def _foci_inside(corpus: xr.Dataset, space: Space) -> NDArray[np.bool_]:
+def _foci_inside(corpus: xr.Dataset, space: Space, *, stacklevel: int) -> NDArray[np.bool_]:
     """Whether the voxel of each focus is in the mask of `space`, (focus,)."""
-    codes, names = _spaces_of(corpus)
+    codes, names = _spaces_of(corpus, stacklevel=stacklevel)
     xyz = corpus["focus_xyz"].values
     inside = np.zeros(len(xyz), bool)
     for start in range(0, len(xyz), _BLOCK):
@@ -244,7 +246,7 @@ def _foci_inside(corpus: xr.Dataset, space: Space) -> NDArray[np.bool_]:
 def _distance(corpus: xr.Dataset, xyz: ArrayLike, farthest: float) -> NDArray[np.float64]:
     """Millimetres in MNI from each analysis to the nearest of some points, (analysis,)."""
     points = _points(xyz)
-    codes, names = _spaces_of(corpus)
+    codes, names = _spaces_of(corpus, stacklevel=4)
     to_mni = np.linalg.inv(MNI_TO_TALAIRACH)
     matrices = [to_mni if SPELLINGS.get(name) == "TAL" else np.eye(4) for name in names]
     return nearest_distance(
@@ -273,11 +275,11 @@ def _points(xyz: ArrayLike) -> NDArray[np.float64]:
     return points
 
 
-def _spaces_of(corpus: xr.Dataset) -> tuple[NDArray[np.int8], list[str]]:
+def _spaces_of(corpus: xr.Dataset, *, stacklevel: int) -> tuple[NDArray[np.int8], list[str]]:
     """Space of each focus, (focus,), as a place in a list of names; unknown ones are told."""
     # Not the whole check of a corpus: its names alone would take longer than the selection.
     schema.check(corpus, _NEEDED, made_by=_MADE_BY)
     codes, names = corpus["focus_space"].values, corpus.attrs["spaces"]
     counts = np.bincount(codes, minlength=len(names)).tolist()
-    warn_of_unknown_spaces(dict(zip(names, counts, strict=True)), stacklevel=5)
+    warn_of_unknown_spaces(dict(zip(names, counts, strict=True)), stacklevel=stacklevel + 1)
     return codes, names

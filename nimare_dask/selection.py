@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import xarray as xr
@@ -23,8 +23,12 @@ from nimare_dask.subset import take_analyses
 #: Where NiMARE draws the line between an analysis that has a feature and one that has not.
 DEFAULT_THRESHOLD = 0.001
 
+#: One name or several; numbers are their digits.
+Ids = str | int | Iterable[str | int] | NDArray[Any] | xr.DataArray
+
 #: Names that an unknown one is compared with, letter by letter.
 _MOST_ALIKE = 1000
+_LONGEST_START = 40
 
 
 def find_feature(corpus: xr.Dataset, label: str) -> int:
@@ -35,12 +39,17 @@ def find_feature(corpus: xr.Dataset, label: str) -> int:
     UnknownLabelError
         When no feature has that name, or several have.
     """
+    return find_label(feature_names(corpus, label), label, "feature")
+
+
+def feature_names(corpus: xr.Dataset, wanted: str) -> list[str]:
+    """Names of all features; without any, UnknownLabelError says that `wanted` is not there."""
     if "feature" not in corpus.dims:
         raise UnknownLabelError(
-            f"The corpus has no features, so {label!r} cannot be found; import it with its "
-            "features (features=[(npz, vocabulary)], on the command line --features)."
+            f"The corpus has no features, so {wanted[:80]!r} cannot be found; import it "
+            "with its features (features=[(npz, vocabulary)], on the command line --features)."
         )
-    return find_label([str(name) for name in corpus["feature"].values], label, "feature")
+    return [str(name) for name in corpus["feature"].values.tolist()]
 
 
 def has_label(
@@ -94,7 +103,7 @@ def has_label(
     return as_mask(corpus, mask)
 
 
-def is_analysis(corpus: xr.Dataset, ids: str | Iterable[str]) -> xr.DataArray:
+def is_analysis(corpus: xr.Dataset, ids: Ids) -> xr.DataArray:
     """Mark analyses by their ids; ``~is_analysis(corpus, ids)`` leaves them out.
 
     Parameters
@@ -117,7 +126,7 @@ def is_analysis(corpus: xr.Dataset, ids: str | Iterable[str]) -> xr.DataArray:
     return _is_one_of(corpus, "analysis_id", "analysis", ids)
 
 
-def is_study(corpus: xr.Dataset, ids: str | Iterable[str]) -> xr.DataArray:
+def is_study(corpus: xr.Dataset, ids: Ids) -> xr.DataArray:
     """Mark all analyses of some studies, by the ids of the studies.
 
     Parameters
@@ -140,9 +149,7 @@ def is_study(corpus: xr.Dataset, ids: str | Iterable[str]) -> xr.DataArray:
     return _is_one_of(corpus, "study_id", "study", ids)
 
 
-def _is_one_of(
-    corpus: xr.Dataset, variable: str, what: str, ids: str | Iterable[str]
-) -> xr.DataArray:
+def _is_one_of(corpus: xr.Dataset, variable: str, what: str, ids: Ids) -> xr.DataArray:
     known = corpus[variable].values.tolist()
     asked = _listed(ids)
     wanted, there = set(asked), set(known)
@@ -150,26 +157,29 @@ def _is_one_of(
     unknown = list(dict.fromkeys(name for name in asked if name not in there))
     if unknown:
         others = f" {len(unknown) - 1:,} more are not known either." if len(unknown) > 1 else ""
+        name = unknown[0][:80]
         raise UnknownLabelError(
-            f"No {what} has the id {unknown[0]!r}. {suggest(unknown[0], _alike(unknown[0], known))}"
-            f"{others}"
+            f"No {what} has the id {name!r}. {suggest(name, _alike(name, known))}{others}"
         )
     return as_mask(corpus, mask)
 
 
 def _alike(name: str, known: list[str]) -> list[str]:
     """Some known names that begin as `name` does, or begin it; all of them would take seconds."""
-    for length in range(len(name), 0, -1):
-        begins = [each for each in dict.fromkeys(known) if each.startswith(name[:length])]
-        if begins:
-            return begins[:_MOST_ALIKE]
-    return known[:_MOST_ALIKE]
+    names = list(dict.fromkeys(known))
+    for length in range(min(len(name), _LONGEST_START), 0, -1):
+        alike = [each for each in names if each.startswith(name[:length])]
+        if alike:
+            return alike[:_MOST_ALIKE]
+    return names[:_MOST_ALIKE]
 
 
-def _listed(names: str | Iterable[str]) -> list[str]:
+def _listed(names: Ids) -> list[str]:
     """One name or several as a list of plain strings."""
-    several = [names] if isinstance(names, str | int) else list(names)
-    return [str(getattr(name, "item", lambda name=name: name)()) for name in several]
+    if hasattr(names, "__array__"):
+        return [str(name) for name in np.asarray(names).ravel().tolist()]
+    several = [names] if isinstance(names, str | int) else names
+    return [str(name) for name in several]
 
 
 def as_mask(corpus: xr.Dataset, marked: NDArray[np.bool_]) -> xr.DataArray:

@@ -31,6 +31,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "selection",
             "subset",
             "wholeness",
+            "expressions",
+            "grammar",
             "footprint",
             "activation",
             "statistic",

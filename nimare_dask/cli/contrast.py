@@ -58,7 +58,10 @@ def contrast(
     job: Job,
     *,
     group1: Annotated[
-        str, typer.Option(help="Analyses with a weight of a feature, such as 'pain>=0.1'.")
+        str,
+        typer.Option(
+            help="Analyses with a weight of a feature, such as 'pain>=0.1'; or an expression."
+        ),
     ],
     group2: Annotated[
         str, typer.Option(help="Analyses to compare with, such as 'reward>=0.1'; or rest.")

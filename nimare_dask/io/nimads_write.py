@@ -6,7 +6,7 @@ import gzip
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 import orjson
@@ -15,9 +15,9 @@ import xarray as xr
 from nimare_dask import facts
 from nimare_dask.corpus import annotations_of, studyset_of, weights_of
 from nimare_dask.draft import UNKNOWN_SPACE
-from nimare_dask.io.files import whole_file
 from nimare_dask.io.nimads_notes import INLINE
 from nimare_dask.io.nimads_values import NESTED, UNPLACED
+from nimare_dask.io.whole import whole_file
 
 #: The words of a document that are always there, so that readers need not ask.
 _ANALYSIS: dict[str, Any] = {"name": None, "description": None, "conditions": [], "weights": []}
@@ -52,7 +52,7 @@ def write_nimads(corpus: xr.Dataset, path: str | Path, *, overwrite: bool = Fals
     paths = [target, *_names(target, len(notes))]
     contents = [_studyset(corpus), *(_annotation(corpus, *each) for each in notes)]
     for where, parts in zip(paths, contents, strict=True):
-        with whole_file(where, overwrite=overwrite) as partial, _open(partial, where) as handle:
+        with whole_file(where, overwrite=overwrite) as plain, _packed(plain, where) as handle:
             handle.writelines(parts)
     return paths
 
@@ -67,14 +67,13 @@ def _names(target: Path, n: int) -> list[Path]:
 
 
 @contextmanager
-def _open(partial: Path, target: Path) -> Iterator[IO[bytes]]:
-    with partial.open("wb") as plain:
-        if target.suffix.lower() != ".gz":
-            yield plain
-            return
-        # Neither name nor time, so that the same corpus is the same file.
-        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=plain, mtime=0) as packed:
-            yield cast(IO[bytes], packed)
+def _packed(plain: BinaryIO, target: Path) -> Iterator[IO[bytes]]:
+    if target.suffix.lower() != ".gz":
+        yield plain
+        return
+    # Neither name nor time, so that the same corpus is the same file.
+    with gzip.GzipFile("", "wb", compresslevel=6, fileobj=plain, mtime=0) as packed:
+        yield cast(IO[bytes], packed)
 
 
 def _dump(value: Any) -> bytes:
