@@ -20,6 +20,8 @@ from nimare_dask.metadata import mean_sample_sizes
 
 #: What a focus or a study whose space is not said is called.
 UNKNOWN_SPACE = "UNKNOWN"
+#: No coordinate is further out, in mm; what is was no coordinate.
+FARTHEST = 10_000.0
 
 
 @dataclass

@@ -16,12 +16,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from nimare_dask.draft import UNKNOWN_SPACE, Draft
+from nimare_dask.draft import FARTHEST, UNKNOWN_SPACE, Draft
 from nimare_dask.errors import SchemaError
 from nimare_dask.io.json_files import load_json, without_collection
 from nimare_dask.io.nimads_notes import add_inline_notes, read_annotation
 from nimare_dask.io.nimads_values import (
-    FARTHEST,
     MISSING,
     NESTED,
     UNPLACED,

@@ -8,8 +8,6 @@ from typing import Any
 
 from nimare_dask.draft import Draft
 
-#: Beyond this many mm nothing is in a head.
-FARTHEST = 10_000.0
 #: The text that NIMADS documents have where a value is missing.
 MISSING = "None"
 #: Objects within objects whose items are fields of their own.
