@@ -24,6 +24,7 @@ choose_numba_cache()
 if TYPE_CHECKING:
     from nimare_dask import corpus
     from nimare_dask.activation import activation_maps, foci_pool
+    from nimare_dask.coactivations import coactivation
     from nimare_dask.contrasts import conjunction, contrast
     from nimare_dask.corpus import open_corpus, save_corpus
     from nimare_dask.correct import correct_bonferroni, correct_fdr
@@ -46,12 +47,24 @@ if TYPE_CHECKING:
     from nimare_dask.estimators.mkda_chi2 import MKDAChi2
     from nimare_dask.estimators.mkda_density import MKDADensity, StudyWeights
     from nimare_dask.estimators.scale import SCALE
+    from nimare_dask.expressions import expression
     from nimare_dask.footprint import ALEKernel, KDAKernel, MKDAKernel
     from nimare_dask.fwe import correct_fwe
+    from nimare_dask.io.neurostore import NeuroStore
     from nimare_dask.io.neurosynth import read_neurosynth
+    from nimare_dask.io.neurovault import NeuroVault, NeuroVaultImage
     from nimare_dask.io.nifti import get_map, to_nifti
+    from nimare_dask.io.nimads import read_nimads
+    from nimare_dask.io.nimads_write import write_nimads
     from nimare_dask.io.results import open_result, save_result
     from nimare_dask.metadata import get_metadata, has_images, has_sample_size, where_metadata
+    from nimare_dask.nearby import (
+        FocusFilter,
+        focus_filter,
+        has_focus_in,
+        has_focus_near,
+        nearest_analyses,
+    )
     from nimare_dask.nulls.label_permutation import (
         feature_null,
         label_permutation_null,
@@ -60,9 +73,10 @@ if TYPE_CHECKING:
     from nimare_dask.nulls.monte_carlo import monte_carlo_null
     from nimare_dask.nulls.relocation import Enhancement
     from nimare_dask.nulls.stored import extend_null, open_null
-    from nimare_dask.selection import has_label, select
+    from nimare_dask.selection import has_label, is_analysis, is_study, select
     from nimare_dask.simulate import simulate_corpus
     from nimare_dask.space import Space, load_space
+    from nimare_dask.targets import Targets, grid_targets, parcel_targets, voxel_targets
 
 #: Where each public name lives.
 _HOME = {
@@ -73,11 +87,15 @@ _HOME = {
     "CorpusWarning": "errors",
     "DownloadError": "errors",
     "Enhancement": "nulls.relocation",
+    "FocusFilter": "nearby",
     "KDA": "estimators.kda",
     "KDAKernel": "footprint",
     "MKDAChi2": "estimators.mkda_chi2",
     "MKDADensity": "estimators.mkda_density",
     "MKDAKernel": "footprint",
+    "NeuroStore": "io.neurostore",
+    "NeuroVault": "io.neurovault",
+    "NeuroVaultImage": "io.neurovault",
     "NimareDaskError": "errors",
     "SCALE": "estimators.scale",
     "SchemaError": "errors",
@@ -87,36 +105,50 @@ _HOME = {
     "Space": "space",
     "StoreExistsError": "errors",
     "StudyWeights": "estimators.mkda_density",
+    "Targets": "targets",
     "UnknownLabelError": "errors",
     "WorkerError": "errors",
     "activation_maps": "activation",
+    "coactivation": "coactivations",
     "conjunction": "contrasts",
     "contrast": "contrasts",
     "correct_bonferroni": "correct",
     "correct_fdr": "correct",
     "correct_fwe": "fwe",
+    "expression": "expressions",
     "extend_null": "nulls.stored",
     "feature_null": "nulls.label_permutation",
     "foci_pool": "activation",
+    "focus_filter": "nearby",
     "get_map": "io.nifti",
     "get_metadata": "metadata",
+    "grid_targets": "targets",
+    "has_focus_in": "nearby",
+    "has_focus_near": "nearby",
     "has_images": "metadata",
     "has_label": "selection",
     "has_sample_size": "metadata",
+    "is_analysis": "selection",
+    "is_study": "selection",
     "label_permutation_null": "nulls.label_permutation",
     "load_space": "space",
     "monte_carlo_null": "nulls.monte_carlo",
+    "nearest_analyses": "nearby",
     "open_corpus": "corpus",
     "open_null": "nulls.stored",
     "open_result": "io.results",
+    "parcel_targets": "targets",
     "random_foci_null": "nulls.label_permutation",
     "read_neurosynth": "io.neurosynth",
+    "read_nimads": "io.nimads",
     "save_corpus": "corpus",
     "save_result": "io.results",
     "select": "selection",
     "simulate_corpus": "simulate",
     "to_nifti": "io.nifti",
+    "voxel_targets": "targets",
     "where_metadata": "metadata",
+    "write_nimads": "io.nimads_write",
 }
 
 __all__ = [
@@ -127,11 +159,15 @@ __all__ = [
     "CorpusWarning",
     "DownloadError",
     "Enhancement",
+    "FocusFilter",
     "KDA",
     "KDAKernel",
     "MKDAChi2",
     "MKDADensity",
     "MKDAKernel",
+    "NeuroStore",
+    "NeuroVault",
+    "NeuroVaultImage",
     "NimareDaskError",
     "SCALE",
     "SchemaError",
@@ -141,38 +177,52 @@ __all__ = [
     "Space",
     "StoreExistsError",
     "StudyWeights",
+    "Targets",
     "UnknownLabelError",
     "WorkerError",
     "__version__",
     "activation_maps",
+    "coactivation",
     "conjunction",
     "contrast",
     "corpus",
     "correct_bonferroni",
     "correct_fdr",
     "correct_fwe",
+    "expression",
     "extend_null",
     "feature_null",
     "foci_pool",
+    "focus_filter",
     "get_map",
     "get_metadata",
+    "grid_targets",
+    "has_focus_in",
+    "has_focus_near",
     "has_images",
     "has_label",
     "has_sample_size",
+    "is_analysis",
+    "is_study",
     "label_permutation_null",
     "load_space",
     "monte_carlo_null",
+    "nearest_analyses",
     "open_corpus",
     "open_null",
     "open_result",
+    "parcel_targets",
     "random_foci_null",
     "read_neurosynth",
+    "read_nimads",
     "save_corpus",
     "save_result",
     "select",
     "simulate_corpus",
     "to_nifti",
+    "voxel_targets",
     "where_metadata",
+    "write_nimads",
 ]
 
 

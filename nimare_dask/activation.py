@@ -119,22 +119,24 @@ def _in_reference(
         for code, name in enumerate(names):
             here = codes == code
             by_space[name] = by_space.get(name, 0) + int(here.sum())
-            points[here] = _to_reference(points[here], name, space.reference)
+            points[here] = to_reference(points[here], name, space.reference)
         xyz.append(points)
-    _warn_of_unknown_spaces(by_space)
+    warn_of_unknown_spaces(by_space, stacklevel=5)
     return np.concatenate(xyz), by_space
 
 
-def _to_reference(
+def to_reference(
     xyz: NDArray[np.float64], name: str, reference: Literal["MNI", "TAL"]
 ) -> NDArray[np.float64]:
+    """Points, (point, 3) in mm, of a space as it was reported, in MNI or Talairach coordinates."""
     reported = SPELLINGS.get(name, "MNI")
     if reported == reference:
         return xyz
     return tal2mni(xyz) if reference == "MNI" else mni2tal(xyz)
 
 
-def _warn_of_unknown_spaces(by_space: dict[str, int]) -> None:
+def warn_of_unknown_spaces(by_space: dict[str, int], *, stacklevel: int) -> None:
+    """Warn of foci whose space is not known; `by_space` counts foci by reported space."""
     unknown = {name: n for name, n in by_space.items() if name not in SPELLINGS and n}
     if unknown:
         total = sum(by_space.values())
@@ -144,7 +146,7 @@ def _warn_of_unknown_spaces(by_space: dict[str, int]) -> None:
             f"{sum(unknown.values()):,} of {total:,} foci have a space that is not known ({named}; "
             f"known are {', '.join(SPELLINGS)}); they are taken as MNI.",
             CorpusWarning,
-            stacklevel=5,
+            stacklevel=stacklevel,
         )
 
 

@@ -16,11 +16,16 @@ from scipy.sparse import csr_matrix, hstack
 
 from nimare_dask.activation import LocatedFoci, index_foci
 from nimare_dask.footprint import MKDAKernel
-from nimare_dask.kernels import coverage
+from nimare_dask.kernels import coverage, targets
 from nimare_dask.parallel import shapes
 from nimare_dask.space import Space
 
 Groups = tuple[NDArray[np.int64], NDArray[np.int32]]
+
+#: Groups that hold at least this share of the analyses, on average, are counted from a table with a
+#: column for each (0.25 s for 64 groups of Neurosynth, whatever their sizes); smaller and fewer
+#: ones from the list of the groups of each analysis (8 s times the share).
+TABLE_SHARE, TABLE_GROUPS = 1 / 32, 8
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class Counting:
         counts
             Lazy, (voxel, group + 1), one chunk: active analyses of each group, and last of all.
         """
-        groups, n_groups = _ragged(membership), membership.shape[1] + 1
+        n_groups = membership.shape[1] + 1
         return shapes.map_voxels(
             _count_whole,
             self.space.voxel_ijk,
@@ -106,8 +111,7 @@ class Counting:
             runs=self._runs,
             n_active=self._n_active,
             length=self.space.shape[2],
-            groups=shapes.share(groups),
-            n_groups=n_groups,
+            membership=shapes.share(csr_matrix(membership)),
         )
 
     def expected(self, membership: csr_matrix) -> Any:
@@ -143,11 +147,14 @@ def _count_whole(
     runs: coverage.Runs,
     n_active: NDArray[np.int32],
     length: int,
-    groups: Groups,
-    n_groups: int,
+    membership: csr_matrix,
 ) -> NDArray[np.int32]:
-    lines = coverage.group_lines(voxel_ijk)
-    counts = coverage.count_from_runs(runs, lines, length, *groups, n_groups)
+    lines, (n_analyses, n_groups) = coverage.group_lines(voxel_ijk), membership.shape
+    if n_groups >= TABLE_GROUPS and membership.nnz >= TABLE_SHARE * n_analyses * n_groups:
+        counts = targets.count_table(runs, lines, length, membership.toarray(), n_groups + 1)
+    else:
+        groups = _ragged(membership)
+        counts = coverage.count_from_runs(runs, lines, length, *groups, n_groups + 1)
     counts[:, -1] = n_active  # the same for every block, so it is counted once
     return counts
 

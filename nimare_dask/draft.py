@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_matrix
 
 from nimare_dask import corpus as _corpus
@@ -19,6 +20,8 @@ from nimare_dask.metadata import mean_sample_sizes
 
 #: What a focus or a study whose space is not said is called.
 UNKNOWN_SPACE = "UNKNOWN"
+#: No coordinate is further out, in mm; what is was no coordinate.
+FARTHEST = 10_000.0
 
 
 @dataclass
@@ -32,9 +35,11 @@ class Draft:
     studies: list[str] = field(default_factory=list)
     analysis_study: list[int] = field(default_factory=list)
     contrasts: list[str] = field(default_factory=list)
-    focus_analysis: list[int] = field(default_factory=list)
-    focus_xyz: list[Sequence[float]] = field(default_factory=list)
-    focus_space: list[int] = field(default_factory=list)
+    #: pieces of each column, of one focus or of many
+    focus_analysis: list[ArrayLike] = field(default_factory=list)
+    focus_xyz: list[ArrayLike] = field(default_factory=list)
+    focus_space: list[ArrayLike] = field(default_factory=list)
+    n_foci: int = 0
     spaces: dict[str, int] = field(default_factory=dict)
     image_analysis: list[int] = field(default_factory=list)
     image_kind: list[str] = field(default_factory=list)
@@ -63,10 +68,17 @@ class Draft:
 
     def add_focus(self, analysis: int, xyz: Sequence[float], space: str) -> int:
         """Add a focus in mm; its row, as facts name it."""
+        self.add_foci([analysis], [xyz], [space])
+        return self.n_foci - 1
+
+    def add_foci(self, analysis: ArrayLike, xyz: ArrayLike, space: Sequence[str]) -> None:
+        """Add many foci: the analysis, (focus,), coordinates, (focus, 3), and space of each."""
         self.focus_analysis.append(analysis)
         self.focus_xyz.append(xyz)
-        self.focus_space.append(self.spaces.setdefault(space, len(self.spaces)))
-        return len(self.focus_xyz) - 1
+        for name in dict.fromkeys(space):
+            self.spaces.setdefault(name, len(self.spaces))
+        self.focus_space.append([self.spaces[name] for name in space])
+        self.n_foci += len(space)
 
     def add_image(self, analysis: int, kind: str, path: str, space: str = "") -> int:
         """Add an image; its row, as facts name it."""
@@ -104,9 +116,9 @@ class Draft:
         """
         study_id = [self.studies[place] for place in self.analysis_study]
         n = len(study_id)
-        focus_order = _in_order(self.facts, "focus", self.focus_analysis)
-        image_order = _in_order(self.facts, "image", self.image_analysis)
-        xyz = np.array(self.focus_xyz, np.float64).reshape(-1, 3)
+        owner = _joined(self.focus_analysis, np.int64)
+        focus_order = _in_order(self.facts, "focus", owner)
+        image_order = _in_order(self.facts, "image", np.array(self.image_analysis, np.int64))
         images = Images(
             n_images=np.bincount(np.array(self.image_analysis, np.int64), minlength=n),
             kind=np.array(self.image_kind, object)[image_order],
@@ -118,9 +130,9 @@ class Draft:
             study_id=np.array(study_id, object),
             contrast=np.array(self.contrasts, object),
             study=np.array(self.studies, object),
-            n_foci=np.bincount(np.array(self.focus_analysis, np.int64), minlength=n),
-            xyz=xyz[focus_order],
-            focus_space=np.array(self.focus_space, np.int64)[focus_order],
+            n_foci=np.bincount(owner, minlength=n),
+            xyz=_joined(self.focus_xyz, np.float64).reshape(-1, 3)[focus_order],
+            focus_space=_joined(self.focus_space, np.int64)[focus_order],
             spaces=list(self.spaces),
             images=images if self.image_path else None,
             facts=self.facts,
@@ -165,9 +177,12 @@ def feature_names(
     ]
 
 
-def _in_order(facts: Facts, level: str, analysis: Sequence[int]) -> Any:
-    """Order of rows by their analyses; facts follow."""
-    owner = np.array(analysis, np.int64)
+def _joined(pieces: Sequence[ArrayLike], dtype: type[np.generic]) -> NDArray[Any]:
+    return np.concatenate([np.asarray(piece, dtype) for piece in pieces] or [np.empty(0, dtype)])
+
+
+def _in_order(facts: Facts, level: str, owner: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Order of rows by the analyses that own them; facts follow."""
     order = np.argsort(owner, kind="stable")
     if len(order) and (np.diff(owner) < 0).any():
         place = np.empty(len(order), np.int64)

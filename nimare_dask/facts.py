@@ -135,7 +135,9 @@ class Facts:
 def _is_plain_number(value: Any) -> bool:
     if isinstance(value, bool | np.bool_) or not isinstance(value, int | float | np.number):
         return False
-    return math.isfinite(value) and (isinstance(value, float) or abs(int(value)) <= _EXACT)
+    if isinstance(value, int | np.integer):
+        return abs(int(value)) <= _EXACT
+    return math.isfinite(value)
 
 
 def _as_text(value: Any) -> tuple[str, bool]:
@@ -177,14 +179,21 @@ def level_of(name: str) -> str:
 
 def column(corpus: xr.Dataset, name: str) -> Column:
     """The facts of one field; none where the corpus has no such field."""
-    names = fields(corpus)
-    if name not in names:
-        return Column(np.empty(0, np.int32), np.empty(0), np.empty(0, np.int32))
-    place = names.index(name)
-    n_facts = corpus["field_n_facts"].values
-    start = int(n_facts[:place].sum())
-    part = slice(start, start + int(n_facts[place]))
-    return Column(*(corpus[which].values[part] for which in NAMES[2:]))
+    for place, known in enumerate(fields(corpus)):
+        if known == name:
+            n_facts = corpus["field_n_facts"].values
+            start = int(n_facts[:place].sum())
+            return _part(_columns(corpus), slice(start, start + int(n_facts[place])))
+    return Column(np.empty(0, np.int32), np.empty(0), np.empty(0, np.int32))
+
+
+def _columns(corpus: xr.Dataset) -> Column:
+    """The facts of all fields."""
+    return Column(*(corpus[which].values for which in NAMES[2:]))
+
+
+def _part(columns: Column, part: slice) -> Column:
+    return Column(columns.row[part], columns.number[part], columns.text[part])
 
 
 def _texts(corpus: xr.Dataset, codes: NDArray[np.int32]) -> list[Any]:
@@ -198,12 +207,16 @@ def _texts(corpus: xr.Dataset, codes: NDArray[np.int32]) -> list[Any]:
 
 
 def _number(value: float) -> int | float:
-    return int(value) if value.is_integer() else value
+    return int(value) if value.is_integer() and abs(value) <= _EXACT else value
 
 
 def values(corpus: xr.Dataset, name: str) -> tuple[NDArray[np.int32], list[Any]]:
     """Rows and values of one field, as its source had them."""
-    found = column(corpus, name)
+    return meanings(corpus, column(corpus, name))
+
+
+def meanings(corpus: xr.Dataset, found: Column) -> tuple[NDArray[np.int32], list[Any]]:
+    """Rows and values of a column, as its source had them."""
     is_text = found.text >= 0
     meant: list[Any] = (
         [_number(value) for value in found.number.tolist()]
@@ -221,10 +234,10 @@ def values(corpus: xr.Dataset, name: str) -> tuple[NDArray[np.int32], list[Any]]
 def records(corpus: xr.Dataset, prefix: str, n_rows: int) -> list[dict[str, Any]]:
     """The facts whose names begin with ``prefix.``, as one mapping for each row."""
     made: list[dict[str, Any]] = [{} for _ in range(n_rows)]
-    for name in fields(corpus):
+    for name, facts in iterate(corpus):
         if name.startswith(f"{prefix}."):
             key = name[len(prefix) + 1 :]
-            rows, found = values(corpus, name)
+            rows, found = meanings(corpus, facts)
             for row, value in zip(rows.tolist(), found, strict=True):
                 made[row][key] = value
     return made
@@ -232,8 +245,14 @@ def records(corpus: xr.Dataset, prefix: str, n_rows: int) -> list[dict[str, Any]
 
 def iterate(corpus: xr.Dataset) -> Iterator[tuple[str, Column]]:
     """Names and facts of all fields."""
-    for name in fields(corpus):
-        yield name, column(corpus, name)
+    names = fields(corpus)
+    if not names:
+        return
+    columns = _columns(corpus)
+    start = 0
+    for name, n in zip(names, corpus["field_n_facts"].values.tolist(), strict=True):
+        yield name, _part(columns, slice(start, start + n))
+        start += n
 
 
 def take(corpus: xr.Dataset, places: Mapping[str, NDArray[np.integer[Any]]]) -> dict[str, Any]:

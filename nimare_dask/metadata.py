@@ -7,12 +7,12 @@ place can be named in full too (``study.metadata.year``).
 from __future__ import annotations
 
 import json
+import math
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
@@ -271,8 +271,17 @@ def mean_of(found: Any) -> float:
     if isinstance(found, str):
         try:
             found = json.loads(found)
-        except ValueError:
-            return float("nan")
+        except (ValueError, RecursionError):
+            return math.nan
     parts: Sequence[Any] = found if isinstance(found, list) else [found]
-    sizes = pd.to_numeric(pd.Series(parts, dtype=object), errors="coerce").dropna()
-    return float(sizes.mean()) if len(sizes) else float("nan")
+    sizes = [size for size in map(_as_size, parts) if size > 0]
+    return sum(sizes) / len(sizes) if sizes else math.nan
+
+
+def _as_size(value: Any) -> float:
+    """A number of subjects; NaN for what is none."""
+    try:
+        size = math.nan if isinstance(value, bool | list | dict) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+    return size if size < 1e9 else math.nan

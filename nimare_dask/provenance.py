@@ -50,6 +50,9 @@ REFERENCES = {
     "wager2009": "Wager TD, Lindquist MA, Nichols TE, Kober H, Van Snellenberg JX (2009). "
     "Evaluating the consistency and specificity of neuroimaging data using meta-analysis. "
     "NeuroImage 45(1 Suppl):S210-S221. doi:10.1016/j.neuroimage.2008.10.061",
+    "robinson2010": "Robinson JL, Laird AR, Glahn DC, Lovallo WR, Fox PT (2010). Metaanalytic "
+    "connectivity modeling: delineating the functional connectivity of the human amygdala. Human "
+    "Brain Mapping 31(2):173-184. doi:10.1002/hbm.20854",
     "langner2014": "Langner R, Rottschy C, Laird AR, Fox PT, Eickhoff SB (2014). Meta-analytic "
     "connectivity modeling revisited: controlling for activation base rates. NeuroImage "
     "99:559-570. doi:10.1016/j.neuroimage.2014.06.007",

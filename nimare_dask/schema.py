@@ -163,6 +163,14 @@ VARIABLES: dict[str, Variable] = {
     "n_active": Variable(
         ("voxel",), "integer", "analysis", "analyses, selected or not, active at a voxel"
     ),
+    "n_both": Variable(
+        ("voxel",), "integer", "analysis", "analyses active at target and voxel", ("feature",)
+    ),
+    "target_n_voxels": Variable(("feature",), "integer", "voxel", "voxels of a target in the mask"),
+    **{
+        f"target_{axis}": Variable(("feature",), "float", "mm", f"{axis} of the centre of a target")
+        for axis in "xyz"
+    },
     "n_selected": Variable((), "integer", "analysis", "analyses in the selection", ("feature",)),
 }
 

@@ -27,19 +27,33 @@ LAYERS: tuple[frozenset[str], ...] = (
             "draft",
             "facts",
             "metadata",
+            "nearby",
             "selection",
             "subset",
             "wholeness",
+            "expressions",
+            "grammar",
             "footprint",
             "activation",
             "statistic",
             "counting",
             "results",
             "simulate",
+            "targets",
         }
     ),
     frozenset(
-        {"estimators", "nulls", "correct", "fwe", "contrasts", "decode", "annotate", "diagnostics"}
+        {
+            "coactivations",
+            "estimators",
+            "nulls",
+            "correct",
+            "fwe",
+            "contrasts",
+            "decode",
+            "annotate",
+            "diagnostics",
+        }
     ),
     frozenset({"io", "report"}),
     frozenset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,10 @@ from scipy import sparse
 
 from nimare_dask import corpus as nd_corpus
 from nimare_dask import facts
-from nimare_dask.errors import SchemaError, SelectionError, UnknownLabelError
+from nimare_dask.errors import SchemaError, SelectionError, SettingsError, UnknownLabelError
 from nimare_dask.metadata import get_metadata
 from nimare_dask.provenance import steps
-from nimare_dask.selection import has_label, select
+from nimare_dask.selection import has_label, is_analysis, is_study, select
 from nimare_dask.simulate import simulate_corpus
 from nimare_dask.wholeness import check
 from tests.builders import Draft, drafts, foci_of, small_space, tiny_corpus, weights_by_name
@@ -132,6 +133,92 @@ def test_has_label__equals_the_dense_table(draft: Draft, threshold: float) -> No
     for place, feature in enumerate(draft.features):
         expected = [weight >= threshold for weight in draft.weights[:, place]]
         assert has_label(corpus, feature, threshold).values.tolist() == expected
+
+
+# has_label of several
+
+
+def test_has_label__all_or_any_of_several() -> None:
+    corpus = label_corpus("terms__first", "terms__second", "terms__third")
+    parts = [has_label(corpus, name, 0.4).values for name in ("first", "second", "third")]
+    assert sum(part.sum() for part in parts) == 3
+    several = ["first", "second", "third"]
+    assert_array_equal(has_label(corpus, several, 0.4, match="any"), np.any(parts, axis=0))
+    assert_array_equal(has_label(corpus, several, 0.4), np.all(parts, axis=0))
+    assert_array_equal(has_label(corpus, several), [False, False, False, False, True])
+    assert_array_equal(has_label(corpus, several, match="any"), [True, True, True, True, True])
+    for names in (["first"], ("first",), np.array(["first"]), (name for name in ["first"])):
+        xr.testing.assert_identical(has_label(corpus, names), has_label(corpus, "first"))
+
+
+def test_has_label__of_several_refuses() -> None:
+    corpus = label_corpus("terms__first", "terms__second")
+    with pytest.raises(UnknownLabelError, match=r"No feature is called 'frist'. Did you mean"):
+        has_label(corpus, ["second", "frist"], match="any")
+    with pytest.raises(SettingsError, match="There is no label"):
+        has_label(corpus, [])
+    with pytest.raises(SettingsError, match="match is 'some'; expected 'all' or 'any'"):
+        has_label(corpus, "first", match="some")  # type: ignore[arg-type]
+
+
+# is_analysis, is_study
+
+
+def test_is_analysis__marks_what_is_named() -> None:
+    corpus = tiny_corpus()
+    assert is_analysis(corpus, "s1-2").values.tolist() == [False, True, False, False]
+    mask = is_analysis(corpus, ["s3-1", "s1-1", "s3-1"])
+    assert mask.values.tolist() == [True, False, False, True]
+    assert select(corpus, ~mask)["analysis_id"].values.tolist() == ["s1-2", "s2-1"]
+    assert_array_equal(is_analysis(corpus, corpus["analysis_id"]), np.ones(4, bool))
+    assert_array_equal(is_analysis(corpus, []), np.zeros(4, bool))
+
+
+def test_is_study__marks_every_analysis_of_it() -> None:
+    assert is_study(tiny_corpus(), "s1").values.tolist() == [True, True, False, False]
+    assert is_study(tiny_corpus(), {"s3", "s2"}).values.tolist() == [False, False, True, True]
+
+
+def test_is_study__a_number_is_its_digits() -> None:
+    corpus = nd_corpus.build(
+        analysis_id=["17-1", "4-1"],
+        study_id=["17", "4"],
+        n_foci=[1, 1],
+        xyz=np.zeros((2, 3)),
+        focus_space=[0, 0],
+        spaces=["MNI"],
+    )
+    for ids in (17, [17], np.array([17]), np.int64(17)):
+        assert is_study(corpus, ids).values.tolist() == [True, False]
+
+
+def test_is_one_of__unknown_is_answered_with_a_suggestion() -> None:
+    corpus = tiny_corpus()
+    with pytest.raises(UnknownLabelError, match=r"No analysis has the id 's2'. Did you mean s2-1"):
+        is_analysis(corpus, ["s1-1", "s2"])
+    with pytest.raises(UnknownLabelError, match=r"No study has the id 's3-1'. Did you mean s3\?"):
+        is_study(corpus, "s3-1")
+    with pytest.raises(
+        UnknownLabelError, match=r"the id 'x'\. There are 3: s1, s2, s3. 1 more are not"
+    ):
+        is_study(corpus, ["x", "s1", "y"])
+
+
+def test_is_one_of__is_quick_also_where_it_fails() -> None:
+    n = 50_000
+    corpus = nd_corpus.build(
+        analysis_id=[f"{10_000_000 + number}-1" for number in range(n)],
+        study_id=[str(10_000_000 + number) for number in range(n)],
+        n_foci=np.zeros(n, int),
+        xyz=[],
+        focus_space=[],
+        spaces=["MNI"],
+    )
+    began = time.perf_counter()
+    with pytest.raises(UnknownLabelError, match=r"Did you mean 10012345-1\?"):
+        is_analysis(corpus, "10012345")
+    assert is_study(corpus, [str(10_000_000 + number) for number in range(n)]).all()
+    assert time.perf_counter() - began < 2
 
 
 # combining

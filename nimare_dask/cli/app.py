@@ -11,7 +11,18 @@ from typing import Annotated
 import typer
 
 from nimare_dask._version import __version__
-from nimare_dask.cli import associate, contrast, corpora, demo, export, meta, status
+from nimare_dask.cli import (
+    associate,
+    coactivation,
+    contrast,
+    corpora,
+    demo,
+    export,
+    macm,
+    meta,
+    neurostore,
+    status,
+)
 from nimare_dask.errors import NimareDaskError
 
 app = typer.Typer(
@@ -22,12 +33,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(corpora.importers, name="import")
+app.add_typer(neurostore.neurostore, name="neurostore")
 app.command("info")(corpora.info)
 app.command("associate")(associate.associate)
 app.command("ale")(meta.ale)
 app.command("mkda")(meta.mkda)
 app.command("kda")(meta.kda)
 app.command("scale")(meta.scale)
+app.command("macm")(macm.macm)
+app.command("coactivation")(coactivation.coactivation)
 app.command("contrast")(contrast.contrast)
 app.command("status")(status.status)
 app.command("export")(export.export)

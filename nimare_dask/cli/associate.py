@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -132,7 +133,7 @@ def associate(
         maps = save_features(
             maps, out, fdr_method=str(fdr_method) if fdr else None, null=null, force=force
         )
-    _say_foci_outside(maps)
+    say_foci_outside(maps)
     sizes = maps["n_selected"].values
     say(
         f"{len(sizes):,} features of {sizes.min():,} to {sizes.max():,} analyses in {out} after "
@@ -140,7 +141,8 @@ def associate(
     )
 
 
-def _say_foci_outside(maps: xr.Dataset) -> None:
+def say_foci_outside(maps: xr.Dataset) -> None:
+    """Say how many foci lie outside the mask."""
     from nimare_dask.cli.console import say
     from nimare_dask.provenance import steps
 
@@ -159,9 +161,13 @@ def save_features(
     *,
     fdr_method: str | None = None,
     null: xr.Dataset | None = None,
+    also: Sequence[str] = (),
     force: bool,
 ) -> xr.Dataset:
-    """Correct, plan, compute and write the z maps of features; give the saved result."""
+    """Correct, plan, compute and write the z maps of features; give the saved result.
+
+    The maps that `also` names are written too.
+    """
     import dask.array as da
 
     from nimare_dask.cli.console import progress, say
@@ -170,7 +176,7 @@ def save_features(
     from nimare_dask.io.results import open_result, save_result
     from nimare_dask.parallel.plan import plan
 
-    keep = ["z"]
+    keep = [*also, "z"]
     if fdr_method is not None:
         maps = correct_fdr(maps, method="indep" if fdr_method == "indep" else "negcorr")
         keep.append(f"z_fdr_{fdr_method}")

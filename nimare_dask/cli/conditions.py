@@ -1,4 +1,4 @@
-"""Groups of analyses as people write them: ``pain>=0.1``, ``rest``."""
+"""Groups of analyses as people write them: ``pain>=0.1``, ``emo* &~ pain``, ``rest``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import xarray as xr
+
+#: What an expression has and a label with a smallest weight has not.
+_OPERATORS = frozenset("&|~()<>*?\"'")
 
 
 def parse(condition: str, *, option: str) -> tuple[str, float]:
@@ -25,14 +28,35 @@ def parse(condition: str, *, option: str) -> tuple[str, float]:
     return label.strip(), threshold
 
 
+def mark(corpus: xr.Dataset, condition: str, *, option: str) -> xr.DataArray:
+    """Analyses that meet a condition: ``pain``, ``pain>=0.1``, or an expression over features."""
+    from nimare_dask.expressions import expression
+    from nimare_dask.selection import has_label
+
+    if _is_expression(corpus, condition):
+        return expression(corpus, condition)
+    label, threshold = parse(condition, option=option)
+    return has_label(corpus, label, threshold=threshold)
+
+
+def _is_expression(corpus: xr.Dataset, condition: str) -> bool:
+    """Whether a condition is more than a label, and perhaps ``>=`` and a number."""
+    label, _, number = condition.partition(">=")
+    if "feature" not in corpus.dims:
+        return False
+    names = [str(name) for name in corpus["feature"].values.tolist()]
+    known = label.strip() in {*names, *(name.rpartition("__")[2] for name in names)}
+    # The name of a feature may have operators in it.
+    return not _OPERATORS.isdisjoint(number if known else label + number)
+
+
 def choose(corpus: xr.Dataset, conditions: list[str]) -> xr.Dataset:
     """Analyses that meet every condition."""
     from nimare_dask.cli.console import say
-    from nimare_dask.selection import has_label, select
+    from nimare_dask.selection import select
 
     for condition in conditions:
-        label, threshold = parse(condition, option="--select")
-        corpus = select(corpus, has_label(corpus, label, threshold=threshold))
+        corpus = select(corpus, mark(corpus, condition, option="--select"))
     say(f"{corpus.sizes['analysis']:,} analyses with {corpus.sizes['focus']:,} foci.")
     return corpus
 
@@ -43,15 +67,10 @@ def two_groups(
     """Two groups of analyses; ``rest`` is everybody who is not in group 1."""
     from nimare_dask.cli.console import say
     from nimare_dask.errors import SelectionError
-    from nimare_dask.selection import has_label, select
+    from nimare_dask.selection import select
 
-    label, threshold = parse(group1, option="--group1")
-    first = has_label(corpus, label, threshold=threshold)
-    if group2.strip() == "rest":
-        second = ~first
-    else:
-        label, threshold = parse(group2, option="--group2")
-        second = has_label(corpus, label, threshold=threshold)
+    first = mark(corpus, group1, option="--group1")
+    second = ~first if group2.strip() == "rest" else mark(corpus, group2, option="--group2")
     shared = int((first & second).sum())
     if shared and not drop_shared:
         raise SelectionError(

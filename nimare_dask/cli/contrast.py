@@ -58,7 +58,10 @@ def contrast(
     job: Job,
     *,
     group1: Annotated[
-        str, typer.Option(help="Analyses with a weight of a feature, such as 'pain>=0.1'.")
+        str,
+        typer.Option(
+            help="Analyses with a weight of a feature, such as 'pain>=0.1'; or an expression."
+        ),
     ],
     group2: Annotated[
         str, typer.Option(help="Analyses to compare with, such as 'reward>=0.1'; or rest.")
@@ -119,13 +122,13 @@ def contrast(
     with sentences_for_warnings(), connected(job.scheduler):
         groups = two_groups(open_corpus(job.corpus), group1, group2, drop_shared=drop_shared)
         if job.plan:
-            _say_plan(estimator, *groups, space, job, permute)
+            say_plan_of_groups(estimator, *groups, space, job, permute)
             return
         with told_where_to_go_on(*_stores(job, main_effects=main_effects)):
             if main_effects:
                 maps = _by_main_effects(estimator, *groups, space, job, alpha)
             else:
-                maps = _compare(estimator, *groups, space, job, permute)
+                maps = compare(estimator, *groups, space, job, permute)
     write(maps, job)
 
 
@@ -153,7 +156,7 @@ def _iterates(estimator: ALESubtraction | MKDAChi2, job: Job) -> bool:
     return isinstance(estimator, ALESubtraction) or job.correct == Correct.fwe
 
 
-def _compare(
+def compare(
     estimator: ALESubtraction | MKDAChi2,
     group1: xr.Dataset,
     group2: xr.Dataset,
@@ -238,7 +241,7 @@ def _by_main_effects(
         )
 
 
-def _say_plan(
+def say_plan_of_groups(
     estimator: ALESubtraction | MKDAChi2,
     group1: xr.Dataset,
     group2: xr.Dataset,
@@ -246,6 +249,7 @@ def _say_plan(
     job: Job,
     permute: Permute,
 ) -> None:
+    """Say what the iterations of two groups would cost."""
     from nimare_dask.cli.console import say
     from nimare_dask.nulls.label_permutation import plan_permutation
 

@@ -91,13 +91,14 @@ def scale(
     from nimare_dask.footprint import ALEKernel
 
     def make(whole: xr.Dataset, space: Space) -> SCALE:
-        points = foci_pool(whole, space) if pool is None else _read_points(pool)
+        points = foci_pool(whole, space) if pool is None else read_points(pool)
         return SCALE(xyz=points, kernel=ALEKernel(fwhm=fwhm, sample_size=sample_size))
 
     run(make, job)
 
 
-def _read_points(path: Path) -> Any:
+def read_points(path: Path) -> Any:
+    """Points of a text file, (point, 3)."""
     import numpy as np
 
     from nimare_dask.errors import SourceFormatError

@@ -16,8 +16,16 @@ if TYPE_CHECKING:
     from nimare_dask.space import Space
 
 
-def run(make: Callable[[xr.Dataset, Space], OneSample], job: Job) -> None:
-    """Choose analyses, fit, correct and write; `make` gives the estimator for corpus and space."""
+def run(
+    make: Callable[[xr.Dataset, Space], OneSample],
+    job: Job,
+    *,
+    narrow: Callable[[xr.Dataset], xr.Dataset] | None = None,
+) -> None:
+    """Choose analyses, fit, correct and write; `make` gives the estimator for corpus and space.
+
+    With `narrow` the analyses are those that it leaves of the chosen ones.
+    """
     from nimare_dask.cli.conditions import choose
     from nimare_dask.cli.console import sentences_for_warnings
     from nimare_dask.corpus import open_corpus
@@ -33,6 +41,8 @@ def run(make: Callable[[xr.Dataset, Space], OneSample], job: Job) -> None:
         whole = open_corpus(job.corpus)
         estimator = make(whole, space)
         chosen = choose(whole, job.select or [])
+        if narrow is not None:
+            chosen = narrow(chosen)
         if job.plan:
             _say_plan(estimator, chosen, space, job)
             return

@@ -67,8 +67,9 @@ class Job:
     select: Annotated[
         list[str] | None,
         typer.Option(
-            help="Analyses with a weight of a feature, such as 'pain>=0.1'; may be repeated, then "
-            "all must hold. All analyses by default."
+            help="Analyses with a weight of a feature, such as 'pain>=0.1', or an expression such "
+            "as 'emo* &~ (reward* | pain*)'; may be repeated, then all must hold. All analyses by "
+            "default."
         ),
     ] = None
     n_iters: Annotated[int, typer.Option(min=1, help="Null iterations.")] = 5000

@@ -9,7 +9,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -28,12 +27,12 @@ from nimare_dask.errors import (
     find_label,
     shorten,
 )
+from nimare_dask.estimators.features import labels, maps_of_features
 from nimare_dask.estimators.two_groups import Pooled, gates_of, refuse_shared, with_foci
 from nimare_dask.footprint import MKDAKernel
 from nimare_dask.kernels.exceed import EFFECTS
 from nimare_dask.nulls.label_counts import LabelCounts, chi2_threshold
 from nimare_dask.parallel import shapes
-from nimare_dask.parallel.execute import n_workers
 from nimare_dask.provenance import with_step
 from nimare_dask.selection import DEFAULT_THRESHOLD
 from nimare_dask.space import Space, load_space
@@ -41,10 +40,7 @@ from nimare_dask.stats import chi2
 
 Chunks = Literal["voxel", "feature"]
 
-#: Features of a block when a task holds whole maps; three arrays of 64 maps at 2 mm are 180 MB.
-FEATURE_CHUNK = 64
-
-_REFERENCES = ("wager2007", "yarkoni2011", "lancaster2007")
+REFERENCES = ("wager2007", "yarkoni2011", "lancaster2007")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,8 +145,8 @@ class MKDAChi2:
             space,
             {
                 "n_active": ("voxel", counts[:, 1]),
-                "effect": _labels("effect", ["uniformity", "association", "group1", "group2"]),
-                "probability": _labels("probability", self._pair_probabilities()),
+                "effect": labels("effect", ["uniformity", "association", "group1", "group2"]),
+                "probability": labels("probability", self._pair_probabilities()),
             },
         )
         choice = {"n_selected": n_first, "directional": gates is not None}
@@ -211,38 +207,12 @@ class MKDAChi2:
         whole = with_foci(corpus, "corpus")
         foci = activation.locate([whole], space)
         names, membership, dropped = _members(whole, threshold, features, min_analyses)
-        job = Counting(foci, self.kernel, space)
-        n_selected = np.asarray(membership.sum(axis=0)).ravel().astype(np.int64)
-        step = _feature_chunk(len(names)) if chunks == "feature" else len(names)
-        chunk = shapes.voxel_chunk(space.n_voxels, 8 * len(names))
-        counts, blocks = [], []
-        for start in range(0, len(names), step):
-            part = slice(start, start + step)
-            members = membership[:, part]
-            counts.append(
-                job.by_group(members) if chunks == "feature" else job.by_voxel(members, chunk)
-            )
-            expected = job.expected(members)
-            blocks.append(
-                _lazy_maps(counts[-1], expected, n_selected[part], foci.n_analyses, self.prior)
-            )
-        arrays = {
-            name: shapes.assemble([block[name] for block in blocks])
-            for name in (*chi2.MAPS, "prob")
-        }
-        result = results.as_result(
-            {
-                **{name: (("effect", "feature", "voxel"), arrays[name]) for name in chi2.MAPS},
-                "prob": (("probability", "feature", "voxel"), arrays["prob"]),
-            },
-            space,
-            {
-                "n_active": ("voxel", counts[0][:, -1]),
-                "n_selected": ("feature", n_selected),
-                "effect": _labels("effect", ["uniformity", "association"]),
-                "probability": _labels("probability", list(chi2.probability_names(self.prior))),
-                "feature": _labels("feature", names),
-            },
+        result = maps_of_features(
+            Counting(foci, self.kernel, space),
+            names,
+            membership,
+            prior=self.prior,
+            whole_maps=chunks == "feature",
         )
         choice = {"threshold": threshold, "min_analyses": min_analyses}
         return self._signed(result, foci, [corpus], n_features_dropped=dropped, **choice)
@@ -308,49 +278,14 @@ class MKDAChi2:
             result,
             "MKDAChi2",
             settings=self.settings(),
-            references=_REFERENCES,
+            references=REFERENCES,
             **facts,
             **foci.report(),
         )
 
 
-def _lazy_maps(
-    counts: Any, expected: Any, n_selected: NDArray[np.int64], n: int, prior: float | None
-) -> dict[str, list[Any]]:
-    """Lazy maps (feature, voxel) of one block of features: one for each effect or probability."""
-    maps: dict[str, list[Any]] = {}
-    for name in chi2.MAPS:
-        first = partial(chi2.uniformity, n_selected=n_selected, name=name)
-        second = partial(chi2.association, n_selected=n_selected, n=n, name=name)
-        maps[name] = [
-            shapes.counts_to_maps(first, counts, expected=expected),
-            shapes.counts_to_maps(second, counts),
-        ]
-    maps["prob"] = [
-        shapes.counts_to_maps(
-            partial(chi2.probability, n_selected=n_selected, n=n, prior=prior, name=name), counts
-        )
-        for name in chi2.probability_names(prior)
-    ]
-    return maps
-
-
-def _feature_chunk(n_features: int) -> int:
-    """Features of a block: some blocks for each worker, in whole chunks of a saved result.
-
-    More threads hold more blocks at a time, so with many of them blocks are smaller.
-    """
-    workers = n_workers()
-    most = FEATURE_CHUNK if workers <= 4 else FEATURE_CHUNK // 2 if workers <= 8 else 16
-    return min(most, max(16, -(-n_features // (8 * 16)) * 16))
-
-
 def _pair_dims(name: str) -> tuple[str, str]:
     return ("probability" if name == "prob" else "effect"), "voxel"
-
-
-def _labels(dim: str, names: Sequence[str]) -> tuple[str, NDArray[Any]]:
-    return dim, np.array(list(names), dtype=np.dtypes.StringDType())
 
 
 def _members(

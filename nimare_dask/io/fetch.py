@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from nimare_dask.errors import DownloadError
+from nimare_dask.io.http import BUSY, open_client, say_cause
 
 if TYPE_CHECKING:
-    import requests
+    import httpx
 
 # A commit, not a branch: the bytes behind the address, and so the checksums, never change.
 NEUROSYNTH_URL = (
@@ -43,8 +44,6 @@ NEUROSYNTH_SHA256: Mapping[str, str] = {
     "vocabulary": "57a5fba4d3ee97cfcbf73a13d0631a1d9709a53c5a1fdf6d173f04ac8bb8f302",
 }
 
-_CHUNK_BYTES = 1 << 17
-_BUSY = (429, 500, 502, 503, 504)
 _ADVICE = "check address, network and proxy and run again, or copy the file there by hand."
 Progress = Callable[[str, int, int | None], None]
 _Report = Callable[[int, int | None], None]
@@ -115,7 +114,7 @@ def download(
     url: str,
     path: Path,
     *,
-    sha256: str,
+    sha256: str | None,
     on_progress: Progress | None = None,
     timeout: float = 20.0,
     retries: int = 3,
@@ -128,7 +127,9 @@ def download(
     url, path
         From where to where. A ``.part`` that an earlier run left is resumed.
     sha256
-        Checksum in hexadecimal. A file that exists with it is not downloaded again.
+        Checksum in hexadecimal. A file that exists with it is not downloaded again. With None a
+        file that exists is kept unseen, nothing is resumed, and the server must say how long the
+        file is.
     on_progress
         Called with the file's name, the bytes there so far, and the bytes in all or None.
     timeout
@@ -145,7 +146,7 @@ def download(
         checksum differs, or another process is downloading the same file.
     """
     if path.exists():
-        if (found := _digest(path)) == sha256:
+        if sha256 is None or (found := _digest(path)) == sha256:
             return path
         raise DownloadError(
             f"{path} exists with sha256 {found}, expected {sha256}: move it away and run again."
@@ -156,10 +157,11 @@ def download(
     with _claimed(part) as handle:
         # A run stopped between the last byte and the rename left nothing to ask the server for.
         if _digest(part) != sha256:
-            _fill(handle, url, report, timeout, retries, backoff)
+            source = _Source(url, timeout, retries, backoff, resumes=sha256 is not None)
+            _fill(handle, source, report)
         handle.flush()
         os.fsync(handle.fileno())
-        if (found := _digest(part)) != sha256:
+        if sha256 is not None and (found := _digest(part)) != sha256:
             handle.truncate(0)
             raise DownloadError(
                 f"{url} gave a file with sha256 {found}, expected {sha256}: it was deleted; "
@@ -174,47 +176,68 @@ def download(
     return path
 
 
-def _fill(
-    handle: BinaryIO, url: str, report: _Report, timeout: float, retries: int, backoff: float
-) -> None:
+@dataclass(frozen=True)
+class _Source:
+    """From where a file comes, and how stubbornly it is asked for."""
+
+    url: str
+    timeout: float
+    retries: int
+    backoff: float
+    resumes: bool
+
+
+def _fill(handle: BinaryIO, source: _Source, report: _Report) -> None:
     """Bring ``handle`` to the server's last byte; a body that breaks off is resumed."""
     # Here, not above: importing the package should not cost an HTTP stack.
-    import requests
-    from requests.adapters import HTTPAdapter
-    from urllib3.exceptions import HTTPError
-    from urllib3.util import Retry
+    import httpx
 
-    retry = Retry(retries, backoff_factor=backoff, status_forcelist=_BUSY, raise_on_status=False)
-    # A server may ask to be left alone for hours; a readable error beats a silent wait.
-    retry.respect_retry_after_header = False
-    with requests.Session() as session:
-        session.mount("http://", HTTPAdapter(max_retries=retry))
-        session.mount("https://", HTTPAdapter(max_retries=retry))
+    url, retries = source.url, source.retries
+    with open_client(timeout=source.timeout) as client:
         for tries in count(1):
+            if not source.resumes:
+                handle.truncate(0)
             try:
-                _append_body(handle, session, url, report, timeout)
+                _append_body(handle, client, source, report)
                 return
-            except requests.RequestException as error:
-                # The session has retried already what goes wrong before a body begins.
-                cause = _root_cause(error)
-                raise DownloadError(f"Tried {url}, no answer ({cause}): {_ADVICE}") from error
-            except HTTPError as error:
+            except _BrokenBodyError as error:
+                if tries > retries:
+                    times = "once" if tries == 1 else f"{tries} times"
+                    raise DownloadError(
+                        f"Tried {url} and the file broke off, {times} "
+                        f"({error}): run again{' to go on from where it stopped' * source.resumes}."
+                    ) from error
+            except _BusyError as error:
                 if tries > retries:
                     raise DownloadError(
-                        f"Tried {url} and the file broke off, {tries} times "
-                        f"({_root_cause(error)}): run again to go on from where it stopped."
+                        f"Tried {url}, the server answered {error}: {_ADVICE}"
                     ) from error
-                time.sleep(backoff * 2 ** (tries - 1))
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                hopeless = (httpx.UnsupportedProtocol, httpx.TooManyRedirects, httpx.InvalidURL)
+                if tries > retries or isinstance(error, hopeless):
+                    raise DownloadError(
+                        f"Tried {url}, no answer ({say_cause(error)}): {_ADVICE}"
+                    ) from error
+            # A server may ask to be left alone for hours; a readable error beats a silent wait.
+            time.sleep(source.backoff * 2 ** (tries - 1))
 
 
-def _append_body(
-    handle: BinaryIO, session: requests.Session, url: str, report: _Report, timeout: float
-) -> None:
+class _BrokenBodyError(Exception):
+    """The server stopped sending before the end."""
+
+
+class _BusyError(Exception):
+    """The server may answer later."""
+
+
+def _append_body(handle: BinaryIO, client: httpx.Client, source: _Source, report: _Report) -> None:
     """Ask for the bytes that ``handle`` lacks and append them, or write all of them anew."""
+    import httpx
+
     done = handle.seek(0, os.SEEK_END)
     # Not compressed in transfer: a Range counts other bytes than the file's otherwise.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
-    with session.get(url, headers=headers, stream=True, timeout=timeout) as response:
+    with client.stream("GET", source.url, headers=headers) as response:
         status = response.status_code
         span = re.match(r"bytes (\d+)-\d+/(\d*)", response.headers.get("Content-Range", ""))
         if status == 206 and span is not None and int(span[1]) == done:
@@ -224,16 +247,26 @@ def _append_body(
             size = response.headers.get("Content-Length", "")
         elif done and status in (206, 416):
             handle.truncate(0)  # so the next request has no Range, and cannot end here
-            _append_body(handle, session, url, report, timeout)
+            _append_body(handle, client, source, report)
             return
         else:
-            answer = f"{status} {response.reason}"
-            raise DownloadError(f"Tried {url}, the server answered {answer}: {_ADVICE}")
+            answer = f"{status} {response.reason_phrase}"
+            if status in BUSY:
+                raise _BusyError(answer)
+            raise DownloadError(f"Tried {source.url}, the server answered {answer}: {_ADVICE}")
         total = int(size) if size.isdecimal() else None
+        if total is None and not source.resumes and "Transfer-Encoding" not in response.headers:
+            raise DownloadError(
+                f"{source.url} has neither a length nor a checksum, so nobody can tell whether it "
+                "is whole: copy it by hand."
+            )
         report(done, total)
-        for chunk in response.raw.stream(_CHUNK_BYTES, decode_content=False):
-            done += handle.write(chunk)
-            report(done, total)
+        try:
+            for chunk in response.iter_raw():
+                done += handle.write(chunk)
+                report(done, total)
+        except httpx.HTTPError as error:
+            raise _BrokenBodyError(say_cause(error)) from error
 
 
 @contextmanager
@@ -267,17 +300,11 @@ def _lock(handle: BinaryIO, part: Path) -> bool:
     return True
 
 
-def _root_cause(error: BaseException) -> str:
-    """Say what happened, out of the exceptions that requests and urllib3 wrap around it."""
-    inner = [getattr(error, "reason", None), *error.args, error.__cause__]
-    causes = [cause for cause in inner if isinstance(cause, BaseException)]
-    return _root_cause(causes[0]) if causes else str(error) or type(error).__name__
-
-
 def _locate(folder: Path, name: str) -> Path | None:
     candidates = (folder / name, folder / "neurosynth" / name)
     return next((path for path in candidates if path.is_file()), None)
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

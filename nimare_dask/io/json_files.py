@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import gzip
 import json
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,9 +13,8 @@ from typing import Any
 import orjson
 
 from nimare_dask.io.problems import Problems, show
+from nimare_dask.io.text_files import read_bytes
 from nimare_dask.kernels.text import count_keys
-
-_GZIP = b"\x1f\x8b"
 
 
 @contextmanager
@@ -41,8 +38,12 @@ def load_json(path: Path, problems: Problems) -> Any:
     NaN and Infinity, which Python writes and JSON forbids, are read. Where an object has a key
     twice the last one counts, and that is a warning.
     """
-    data = read_bytes(path, problems)
+    data = read_bytes(path, problems, "JSON")
     if data is None:
+        return None
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if not data.strip():
+        problems.error("", "it is empty; expected JSON.")
         return None
     try:
         with without_collection():
@@ -52,23 +53,6 @@ def load_json(path: Path, problems: Problems) -> Any:
     if count_keys(data) != count_keys(orjson.dumps(document)):
         return _load_leniently(data, problems)
     return document
-
-
-def read_bytes(path: Path, problems: Problems) -> bytes | None:
-    """The bytes of a file, uncompressed and without a byte order mark."""
-    try:
-        data = path.read_bytes()
-        data = gzip.decompress(data) if data.startswith(_GZIP) else data
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        problems.error("", f"it is not a whole gzip file ({error}); get it again.")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        problems.error("", f"it could not be read ({reason}); expected a file.")
-    else:
-        if data.strip():
-            return data.removeprefix(b"\xef\xbb\xbf")
-        problems.error("", "it is empty; expected JSON.")
-    return None
 
 
 def _load_leniently(data: bytes, problems: Problems) -> Any:

@@ -23,7 +23,6 @@ from nimare_dask.corpus import (
     weights_of,
 )
 from nimare_dask.errors import CorpusWarning, shorten
-from nimare_dask.io.folders import refuse_folder, whole_folder
 from nimare_dask.io.parquet import value_texts
 from nimare_dask.io.parquet_columns import as_column, block, statistics, strings, truths
 from nimare_dask.io.parquet_notes import FEATURE_PARTS
@@ -40,6 +39,7 @@ from nimare_dask.io.parquet_tables import (
     value_column,
     value_kind,
 )
+from nimare_dask.io.whole import refuse_folder, whole_folder
 from nimare_dask.wholeness import check
 
 _STUDY_COLUMNS = ("name", "description", "authors", "publication")

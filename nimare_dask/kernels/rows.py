@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from nimare_dask.kernels.coverage import FocusIndex, Runs, VoxelLines, list_runs
 
 #: Bits of a run that hold its length; the others hold its first voxel.
-_LENGTH_BITS = 8
-LONGEST_RUN = (1 << _LENGTH_BITS) - 1
-MOST_VOXELS = 1 << (32 - _LENGTH_BITS)
+LENGTH_BITS = 8
+LONGEST_RUN = (1 << LENGTH_BITS) - 1
+MOST_VOXELS = 1 << (32 - LENGTH_BITS)
 
 
 class Rows(NamedTuple):
@@ -44,7 +44,7 @@ def _fill_rows(runs, lines, length, place, packed):  # type: ignore[no-untyped-d
             analysis = runs.analysis[run]
             while first < end:
                 n = min(end - first, LONGEST_RUN)
-                packed[place[analysis]] = (first << _LENGTH_BITS) | n
+                packed[place[analysis]] = (first << LENGTH_BITS) | n
                 place[analysis] += 1
                 first += n
 
@@ -108,7 +108,7 @@ def add_rows(rows, chosen, change):  # type: ignore[no-untyped-def]
     start, runs = rows.start, rows.run
     for at in range(chosen.shape[0]):
         for run in runs[start[chosen[at]] : start[chosen[at] + 1]]:
-            first = run >> _LENGTH_BITS
+            first = run >> LENGTH_BITS
             change[first] += 1
             change[first + (run & LONGEST_RUN)] -= 1
 

@@ -111,7 +111,11 @@ def _add_up(parts: list[NDArray[Any]]) -> NDArray[Any]:
 
 
 def counts_to_maps(
-    function: Callable[..., NDArray[Any]], counts: da.Array, **shared: Any
+    function: Callable[..., NDArray[Any]],
+    counts: da.Array,
+    *,
+    dtype: DTypeLike = np.float32,
+    **shared: Any,
 ) -> da.Array:
     """Apply ``function(counts (voxel, group + 1), **shared) -> (group, voxel)`` to each block."""
     array: da.Array = da.blockwise(
@@ -120,8 +124,8 @@ def counts_to_maps(
         counts,
         "vg",
         adjust_chunks={"g": lambda n: n - 1},
-        dtype=np.float32,
-        meta=np.empty((0, 0), np.float32),
+        dtype=dtype,
+        meta=np.empty((0, 0), dtype),
         **shared,
     )
     return array

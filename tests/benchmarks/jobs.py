@@ -18,15 +18,20 @@ from pathlib import Path
 from typing import Any
 
 import dask
+import nibabel as nib
 import numpy as np
 import xarray as xr
+from scipy.spatial import cKDTree
 
 import nimare_dask as nd
 from tests.benchmarks.inputs import TOPIC_THRESHOLD, Inputs
 from tests.benchmarks.measure import peak_mb
 
 #: Measured repetitions of each job; the median counts.
-REPETITIONS = {"load": 3, "open": 5, "fit": 5, "topics": 3, "words": 1}
+REPETITIONS = {"load": 3, "open": 5, "fit": 5, "topics": 3, "words": 1, "coactivation": 3}
+
+#: Parcels of the atlas whose coactivation is measured.
+N_PARCELS, N_PARCELS_QUICK = 400, 12
 
 
 def load(inputs: Inputs, path: Path) -> Path:
@@ -68,6 +73,21 @@ def words(
     return nd.save_result(corrected[["z", "z_fdr_indep"]], path)
 
 
+def parcels(space: nd.Space, n: int) -> nib.Nifti1Image:
+    """An atlas of `n` parcels: each voxel of the mask belongs to the nearest of drawn voxels."""
+    ijk = space.voxel_ijk.astype(float)
+    seeds = np.random.default_rng(0).choice(len(ijk), n, replace=False)
+    values = np.zeros(space.shape, np.int32)
+    values[space.mask] = cKDTree(ijk[seeds]).query(ijk)[1] + 1
+    return nib.Nifti1Image(values, space.affine)
+
+
+def coactivation(corpus: xr.Dataset, space: nd.Space, path: Path, atlas: nib.Nifti1Image) -> Path:
+    """Counts and association z of every parcel with every voxel, to zarr."""
+    maps = nd.coactivation(corpus, atlas, space=space).sel(effect=["association"])
+    return nd.save_result(maps[["n_both", "z"]], path)
+
+
 def measure(inputs: Inputs, job: str, folder: Path, n_features: int | None) -> dict[str, Any]:
     """Do one job; where results are written, each repetition has a path of its own in `folder`."""
     if job == "load":
@@ -86,6 +106,11 @@ def measure(inputs: Inputs, job: str, folder: Path, n_features: int | None) -> d
         timed = _times(job, folder, lambda _: fit(pair, space), after=keep)
         return timed | {"z": str(z_file), "n_selected": pair[0].sizes["analysis"]}
     run = topics if job == "topics" else words
+    if job == "coactivation":
+        n_parcels = N_PARCELS_QUICK if inputs.quick else N_PARCELS
+        atlas = parcels(space, n_parcels)
+        timed = _times(job, folder, lambda path: coactivation(corpus, space, path, atlas))
+        return timed | {"n_parcels": n_parcels}
     names = [str(name) for name in corpus["feature"].values[:n_features]]
     facts: dict[str, Any] = {"n_features": len(names)}
 

@@ -23,6 +23,8 @@ TIMES_FASTER = {"load": 6, "fit": 4, "topics": 25, "words": 150}
 OPEN_SECONDS = 0.5
 #: Resident memory that no process of ours may pass.
 PEAK_MB = 2000.0
+#: Seconds for the coactivation of all parcels with all cores.
+COACTIVATION_SECONDS = 10.0
 #: Largest difference of z from NiMARE's in the fit of two groups.
 Z_DIFFERENCE = 0.001
 
@@ -78,6 +80,8 @@ def rows(ours: dict[str, Any], peer: dict[str, Any], inputs: Inputs) -> list[Row
                 unit="x",
             )
         )
+    if "coactivation" in ours:
+        table.append(_coactivation(ours["coactivation"]))
     table += group_rows(ours, peer)
     table += pair_rows(ours, peer)
     largest = max(peak_of(by_threads) for by_threads in ours.values())
@@ -90,6 +94,18 @@ def rows(ours: dict[str, Any], peer: dict[str, Any], inputs: Inputs) -> list[Row
         )
     )
     return table
+
+
+def _coactivation(ours: dict[str, Any]) -> Row:
+    seconds, peak = seconds_of(ours), peak_of(ours)
+    return Row(
+        job=f"coactivation of {next(iter(ours.values()))['n_parcels']} parcels, counts and z",
+        one_thread=seconds[0],
+        all_cores=seconds[1],
+        must_reach=f"{COACTIVATION_SECONDS:g} s",
+        reached=seconds[1] < COACTIVATION_SECONDS and peak < PEAK_MB,
+        peak_mb=peak,
+    )
 
 
 def _against_peer(

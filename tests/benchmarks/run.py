@@ -23,7 +23,7 @@ from tests.benchmarks.measure import (
 GROUP_JOBS = ("iteration", "approximate", "command", "scaling", "memory", "whole")
 #: Jobs of two groups of analyses.
 PAIR_JOBS = ("permutation", "features", "subtraction", "pair-scaling")
-JOBS = ("load", "fit", "topics", "words", *GROUP_JOBS, *PAIR_JOBS)
+JOBS = ("load", "fit", "topics", "words", "coactivation", *GROUP_JOBS, *PAIR_JOBS)
 #: Jobs of two groups that NiMARE does too, and all such jobs.
 _PAIR_PEER_JOBS = ("permutation", "subtraction")
 PEER_JOBS = (

@@ -25,7 +25,7 @@ from tests.benchmarks.measure import n_cores, run_ours
 from tests.benchmarks.run import GROUP_JOBS, PEER_JOBS, measure_ours, measure_peer
 
 #: Jobs whose targets are held to in a test; the others take long, or need a machine of their own.
-TESTED = ("load", "fit", "topics", "words", "iteration", "memory")
+TESTED = ("load", "fit", "topics", "words", "coactivation", "iteration", "memory")
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,22 @@ def test_words__equal_fit_and_its_correction_for_one_word(
     np.testing.assert_allclose(found, corrected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.bench
+def test_coactivation__equals_fit_for_one_parcel(
+    corpus: xr.Dataset, space: nd.Space, tmp_path: Path
+) -> None:
+    atlas = jobs.parcels(space, 12)
+    saved = nd.open_result(jobs.coactivation(corpus, space, tmp_path / "c.zarr", atlas))
+    assert set(saved.data_vars) == {"n_both", "z"}
+    assert (saved.sizes["feature"], saved.sizes["voxel"]) == (12, space.n_voxels)
+    inside = np.asarray(atlas.dataobj)[space.mask] == 5
+    there = nd.activation_maps(corpus, space=space).values[:, inside].any(axis=1)
+    pair = jobs.fit((nd.select(corpus, there), nd.select(corpus, ~there)), space)
+    found = saved.sel(feature="parcel 5")
+    assert int(found["n_selected"]) == there.sum()
+    assert_same_z(found["z"].sel(effect="association"), pair["z"].sel(effect="association"))
+
+
 def test_word_corpus__counts_a_word_once_a_title(corpus: xr.Dataset) -> None:
     few = nd.select(corpus, np.arange(corpus.sizes["analysis"]) < 3)
     titles = ["Pain, pain and PAIN", "fear-related pain", "And fear 2"]
@@ -134,6 +150,31 @@ def test_main__writes_what_it_prints(
     shown = capsys.readouterr().out
     assert written["processor"] in shown
     assert "memory, largest" in shown
+
+
+@pytest.mark.bench
+def test_main__does_the_job_of_coactivation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.benchmarks.__main__.all_threads", lambda: (1,))
+    out = tmp_path / "bench.json"
+    assert main(["--quick", "--jobs", "coactivation", "--out", str(out)]) == 0
+    row, last = json.loads(out.read_text())["table"]
+    assert row["job"] == "coactivation of 12 parcels, counts and z"
+    assert row["reached"] is True
+    assert last["job"] == "memory, largest"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "peak", "reached"), [(9.9, 1999.0, True), (10.1, 9.0, False), (1.0, 2001.0, False)]
+)
+def test_rows__judge_time_and_memory_of_coactivation(
+    inputs: Inputs, seconds: float, peak: float, reached: bool
+) -> None:
+    run = {"n_parcels": 400, "peak_mb": peak}
+    measured = {"1": run | {"seconds": [19.0]}, "2": run | {"seconds": [99.0, seconds, 0.1]}}
+    row, _ = report.rows({"coactivation": measured}, {}, inputs)
+    assert row.reached is reached
 
 
 #: Lines of the table that each job of one group has.

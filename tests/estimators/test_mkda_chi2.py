@@ -23,6 +23,7 @@ from nimare_dask.errors import (
     SettingsError,
     UnknownLabelError,
 )
+from nimare_dask.estimators import features
 from nimare_dask.estimators import mkda_chi2 as module
 from nimare_dask.estimators.mkda_chi2 import MKDAChi2
 from nimare_dask.footprint import MKDAKernel
@@ -226,7 +227,7 @@ def test_fit_features__equals_fit_for_each_feature(
 ) -> None:
     monkeypatch.setattr(shapes, "VOXEL_CHUNK", voxel_chunk)
     monkeypatch.setattr(shapes, "TASK_BYTES", task_bytes)
-    monkeypatch.setattr(module, "FEATURE_CHUNK", feature_chunk)
+    monkeypatch.setattr(features, "FEATURE_CHUNK", feature_chunk)
     corpus = draw_corpus(10, space, empty=[3, 17])
     lazy = ESTIMATOR.fit_features(corpus, space=space, threshold=0.8, chunks=chunks)
     if chunks == "voxel" and (voxel_chunk < 4096 or task_bytes == 1):
@@ -411,7 +412,7 @@ def test_fit_features__feature_blocks_build_activation_once(
     monkeypatch.setattr(
         counting, "_all_runs", lambda *parts: (called.append(1), original(*parts))[1]
     )
-    monkeypatch.setattr(module, "FEATURE_CHUNK", 1)
+    monkeypatch.setattr(features, "FEATURE_CHUNK", 1)
     ESTIMATOR.fit_features(corpus, space=space, chunks="feature").compute()
     assert called == [1]
 

@@ -277,7 +277,7 @@ def test_download__server_that_never_answers(
 
 
 def test_download__address_that_is_none(tmp_path: Path) -> None:
-    with pytest.raises(DownloadError, match="No scheme supplied"):
+    with pytest.raises(DownloadError, match="missing an 'http://' or 'https://' protocol"):
         quick("not-an-address", tmp_path / "data.bin")
 
 

@@ -16,7 +16,7 @@ from numpy.testing import assert_array_equal
 
 from nimare_dask.corpus import open_corpus, save_corpus
 from nimare_dask.correct import correct_fdr
-from nimare_dask.estimators import mkda_chi2
+from nimare_dask.estimators import features
 from nimare_dask.estimators.mkda_chi2 import Chunks, MKDAChi2
 from nimare_dask.footprint import MKDAKernel
 from nimare_dask.io.results import open_result, save_result
@@ -82,7 +82,7 @@ def test_blocks__do_not_matter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shapes, "VOXEL_CHUNK", voxel_chunk)
-    monkeypatch.setattr(mkda_chi2, "FEATURE_CHUNK", feature_chunk)
+    monkeypatch.setattr(features, "FEATURE_CHUNK", feature_chunk)
     assert_same_bits(corrected(corpus, chunks).compute(scheduler="synchronous"), expected)
 
 
@@ -129,7 +129,7 @@ def test_scheduler__two_distributed_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(shapes, "VOXEL_CHUNK", 100)
-    monkeypatch.setattr(mkda_chi2, "FEATURE_CHUNK", 2)
+    monkeypatch.setattr(features, "FEATURE_CHUNK", 2)
     assert_same_bits(corrected(corpus, chunks).compute(), expected)
 
 
