@@ -13,7 +13,7 @@ from typing import Any
 
 import xarray as xr
 
-from nimare_dask.draft import UNKNOWN_SPACE, Draft
+from nimare_dask.draft import FARTHEST, UNKNOWN_SPACE, Draft
 from nimare_dask.errors import SchemaError
 from nimare_dask.io.json_files import load_json
 from nimare_dask.io.parquet_tables import value_kind
@@ -160,10 +160,12 @@ class _Reader:
             )
             return
         columns = self._columns(row, coords, lengths[0], place)
-        for number, xyz in enumerate(zip(*(coords[axis] for axis in _AXES), strict=True)):
-            if self._is_focus(xyz, f"{place}[{number}]"):
-                at = self.draft.add_focus(row, [float(value) for value in xyz], space)
-                self._add_said(at, {key: each[number] for key, each in columns.items()})
+        foci = list(zip(*(coords[axis] for axis in _AXES), strict=True))
+        kept = [at for at, xyz in enumerate(foci) if self._is_focus(xyz, f"{place}[{at}]")]
+        first = self.draft.n_foci
+        self.draft.add_foci([row] * len(kept), [foci[at] for at in kept], [space] * len(kept))
+        for focus, at in enumerate(kept, start=first):
+            self._add_said(focus, {key: each[at] for key, each in columns.items()})
 
     def _columns(
         self, row: int, coords: dict[str, Any], n: int, place: str
@@ -193,9 +195,10 @@ class _Reader:
                     f"{place}.{axis}", f"found {show(value)}; expected a number in mm."
                 )
                 return False
-        if any(without) or any(abs(value) > _LARGEST for value in xyz):
+        if any(without) or any(abs(value) > FARTHEST for value in xyz):
             self.problems.warn(
-                place, f"found {show(list(xyz))}, which is no place; the focus is left out."
+                place,
+                f"found {show(list(xyz))}, which is no place in a head (mm); the focus is left out.",
             )
             return False
         return True

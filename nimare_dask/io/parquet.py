@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from nimare_dask import corpus as _corpus
 from nimare_dask import schema
 from nimare_dask.corpus import Images
-from nimare_dask.draft import UNKNOWN_SPACE
+from nimare_dask.draft import FARTHEST, UNKNOWN_SPACE
 from nimare_dask.errors import SchemaError
 from nimare_dask.facts import Facts, JsonText, dump
 from nimare_dask.io.json_files import load_json
@@ -275,12 +275,12 @@ class _Reader:
             return {}
         rows = self._rows(table)
         xyz = np.stack([table.numbers(axis) for axis in _AXES], axis=1)
-        finite = np.isfinite(xyz).all(axis=1)
+        finite = (np.abs(xyz) <= FARTHEST).all(axis=1)
         nowhere = np.flatnonzero(~finite & (rows >= 0))
         if len(nowhere):
             self.problems.warn(
                 f"{table.name}, row {nowhere[0] + 1}",
-                f"found {show(xyz[nowhere[0]].tolist())}, which is no place; {len(nowhere):,} rows "
+                f"found {show(xyz[nowhere[0]].tolist())}, which is no place in a head (mm); {len(nowhere):,} rows "
                 "are like this and are no foci.",
             )
         kept = np.flatnonzero(finite & (rows >= 0))
