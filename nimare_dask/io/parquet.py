@@ -22,7 +22,7 @@ from nimare_dask.draft import FARTHEST, UNKNOWN_SPACE
 from nimare_dask.errors import SchemaError
 from nimare_dask.facts import Facts, JsonText, dump
 from nimare_dask.io.json_files import load_json
-from nimare_dask.io.parquet_exact import read_exact
+from nimare_dask.io.parquet_exact import own_part, read_exact
 from nimare_dask.io.parquet_notes import read_annotations
 from nimare_dask.io.parquet_tables import (
     FACTS_TABLE,
@@ -119,8 +119,7 @@ class _Reader:
         self.folder = folder
         self.problems = problems
         self.manifest = manifest
-        own = manifest.get(OWN)
-        self.own: dict[str, Any] = own if isinstance(own, dict) else {}
+        self.own = own_part(manifest, problems)
         self.facts = Facts()
         self.ids: pd.Index[Any] = pd.Index([], dtype=object)
 
@@ -154,7 +153,9 @@ class _Reader:
         size = parts.pop("sample_size")
         kept = ("format", "version", "tables", "annotations", OWN)
         parts["studyset"] = self.own.get("studyset") or {
-            key: value for key, value in self.manifest.items() if key not in kept and value
+            key: value
+            for key, value in self.manifest.items()
+            if not self.own and key not in kept and value
         }
         made = _corpus.build(**parts, facts=self.facts)
         if size is None and not self.own:
@@ -162,7 +163,7 @@ class _Reader:
             size = size if np.isfinite(size).any() else None
         if size is not None:
             made = made.assign(analysis_sample_size=("analysis", size))
-        if isinstance(self.own.get("provenance"), str):
+        if self.own.get("provenance"):
             made = made.assign_attrs(provenance=self.own["provenance"])
         return schema.describe(made)
 
@@ -176,8 +177,8 @@ class _Reader:
 
     def _skips(self, table: str) -> Sequence[str]:
         """Columns whose content stands in the table of facts, exactly."""
-        found = self.own.get("skip")
-        return found.get(table, ()) if isinstance(found, dict) else ()
+        found: list[str] = self.own.get("skip", {}).get(table, [])
+        return found
 
     def _read_analyses(self) -> dict[str, Any]:
         studies = open_table(self.folder, "studies", ["study_id"], self.problems)
@@ -280,8 +281,8 @@ class _Reader:
         if len(nowhere):
             self.problems.warn(
                 f"{table.name}, row {nowhere[0] + 1}",
-                f"found {show(xyz[nowhere[0]].tolist())}, which is no place in a head (mm); {len(nowhere):,} rows "
-                "are like this and are no foci.",
+                f"found {show(xyz[nowhere[0]].tolist())}, which is no place in a head (mm); "
+                f"{len(nowhere):,} rows are like this and are no foci.",
             )
         kept = np.flatnonzero(finite & (rows >= 0))
         if (np.diff(rows[kept]) < 0).any():
@@ -301,8 +302,7 @@ class _Reader:
         named: list[str] = []
         if "space" in table.columns:
             codes, named = table.codes("space")
-        known = self.own.get("spaces")
-        spaces = list(map(str, known)) if isinstance(known, list) else []
+        spaces: list[str] = self.own.get("spaces", [])
         place = {name: number for number, name in enumerate(spaces)}
         called = [name if name not in ("", "None") else UNKNOWN_SPACE for name in named]
         used = sorted(set(codes.tolist()))

@@ -11,14 +11,13 @@ from scipy.sparse import csc_matrix
 
 from nimare_dask.corpus import Annotation
 from nimare_dask.facts import Facts
+from nimare_dask.io.parquet_exact import FEATURE_PARTS
 from nimare_dask.io.parquet_tables import Table, is_number, pyarrow
 from nimare_dask.io.parquet_wide import Wide, facts_of
 from nimare_dask.io.problems import Problems
 
 #: What the annotation of a release that names none is called, as NiMARE calls it.
 _UNNAMED = "release"
-#: What is written of each feature.
-FEATURE_PARTS = ("column", "name", "annotation", "label", "kind")
 
 
 def read_annotations(
@@ -79,7 +78,7 @@ def read_annotations(
         return {}
     parts = _weights(wide, [found[column] for column in known])
     parts["feature"] = [each[0] for each in known.values()]
-    if not own or (documents and own.get("is_annotated")):
+    if not own or own.get("is_annotated"):
         parts["annotation"] = Annotation(
             documents=documents,
             of_feature=[each[1] for each in known.values()],
@@ -109,15 +108,9 @@ def _kind(table: Table, column: str) -> str:
 
 def _features(listed: Any, kinds: Mapping[str, str]) -> dict[str, tuple[Any, ...]] | None:
     """What we wrote of each feature: column -> name, annotation, label, kind."""
-    if not isinstance(listed, dict):
+    if listed is None:
         return None
-    parts = [listed.get(part) for part in FEATURE_PARTS]
-    columns = parts[0]
-    if not all(isinstance(part, list) and len(part) == len(columns or ()) for part in parts):
-        return None
-    rows = zip(*(part or [] for part in parts), strict=True)
+    rows = zip(*(listed[part] for part in FEATURE_PARTS), strict=True)
     return {
-        str(column): tuple(more)
-        for column, *more in rows
-        if kinds.get(column, "string") != "string"
+        column: tuple(more) for column, *more in rows if kinds.get(column, "string") != "string"
     }

@@ -25,7 +25,7 @@ from nimare_dask.corpus import (
 from nimare_dask.errors import CorpusWarning, shorten
 from nimare_dask.io.parquet import value_texts
 from nimare_dask.io.parquet_columns import as_column, block, statistics, strings, truths
-from nimare_dask.io.parquet_notes import FEATURE_PARTS
+from nimare_dask.io.parquet_exact import FEATURE_PARTS
 from nimare_dask.io.parquet_tables import (
     FACTS_TABLE,
     FORMAT,
