@@ -208,7 +208,7 @@ class _Reader:
         for key, value in said.items():
             kind = value_kind(key)
             if kind and isinstance(value, int | float) and not isinstance(value, bool):
-                if not math.isnan(value):
+                if value == value:  # not NaN
                     values.append({"kind": kind, "value": value})
             else:
                 self._add_facts("focus", focus, {key: value})

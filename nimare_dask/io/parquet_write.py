@@ -232,7 +232,8 @@ class _Writer:
         codes, place = np.unique(found.text, return_inverse=True)
         known = statistics(self.corpus, codes)
         read = value_texts(known, len(codes))
-        said = self.corpus["text_value"].values[codes].tolist()
+        texts = [*self.corpus["text_value"].values.tolist(), None]
+        said = [texts[code] for code in codes.tolist()]
         taken = {column for table, column in self.names.values() if table == "coordinates"}
         if (
             read != said
