@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -32,6 +32,17 @@ NAMES = ("field", "field_n_facts", "fact_row", "fact_number", "fact_text")
 TEXTS = ("text_value", "text_is_json")
 #: Whole numbers beyond this are not all float64; they are kept as text.
 _EXACT = 2**53
+
+
+class JsonText(str):
+    """A value that is JSON already, as :func:`dump` writes it."""
+
+    __slots__ = ()
+
+
+def dump(value: Any, *, default: Callable[[Any], Any] | None = None) -> str:
+    """JSON as facts hold it; `default` makes something of what JSON does not know."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=default)
 
 
 class Column(NamedTuple):
@@ -104,9 +115,10 @@ class Facts:
         kinds = set(map(type, values))
         number = np.full(len(values), np.nan)
         text = np.full(len(values), -1, np.int32)
-        if kinds == {str}:
+        if kinds in ({str}, {JsonText}):
             codes, unique = pd.factorize(np.asarray(values, dtype=object))
-            places = [texts.setdefault((str(each), False), len(texts)) for each in unique]
+            is_json = kinds == {JsonText}
+            places = [texts.setdefault((str(each), is_json), len(texts)) for each in unique]
             text = np.asarray(places, np.int32)[codes]
         elif kinds == {float} and np.isfinite(floats := np.asarray(values)).all():
             number = floats
@@ -130,10 +142,12 @@ def _is_plain_number(value: Any) -> bool:
 
 def _as_text(value: Any) -> tuple[str, bool]:
     """A text, and whether it is JSON of something that is no text."""
+    if isinstance(value, JsonText):
+        return str(value), True
     if isinstance(value, str):
         return value, False
     plain = value.item() if isinstance(value, np.generic) else value
-    return json.dumps(plain, ensure_ascii=False, sort_keys=True), True
+    return dump(plain), True
 
 
 def _variables(

@@ -50,23 +50,38 @@ def refuse_file(path: Path, *, overwrite: bool = False) -> None:
 
 
 @contextmanager
-def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def whole_folder(
+    path: Path, *, overwrite: bool = False, marker: str | None = None
+) -> Iterator[Path]:
     """Give an empty folder to fill; it gets its name when the block ends well.
+
+    Parameters
+    ----------
+    path
+        Folder to write.
+    overwrite
+        Replace a folder that is there.
+    marker
+        Pattern of a file that folders of this kind have; one without is never replaced.
 
     Raises
     ------
     StoreExistsError
-        When `path` exists and `overwrite` is false.
+        When `path` exists and may not be replaced.
     """
     path = path.absolute()
-    refuse_folder(path, overwrite=overwrite)
+    refuse_folder(path, overwrite=overwrite, marker=marker)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = _beside(path)
     try:
         with naming(path):
             partial.mkdir()
             yield partial
-        refuse_folder(path, overwrite=overwrite)
+            for file in partial.iterdir():
+                if file.is_file():
+                    with file.open("rb+") as handle:
+                        os.fsync(handle.fileno())
+        refuse_folder(path, overwrite=overwrite, marker=marker)
         if path.exists():
             old = partial.with_suffix(".old")
             path.rename(old)
@@ -82,8 +97,12 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def refuse_folder(path: Path, *, overwrite: bool = False) -> None:
+def refuse_folder(path: Path, *, overwrite: bool = False, marker: str | None = None) -> None:
     """Raise StoreExistsError when filling the folder `path` would destroy something."""
+    if marker and path.is_dir() and any(path.iterdir()) and not any(path.glob(marker)):
+        raise StoreExistsError(
+            f"{path} exists and holds no {marker}, so it is not touched; give another folder."
+        )
     if path.exists() and not (overwrite and path.is_dir()):
         raise StoreExistsError(
             f"{path} exists already and is not touched. Give another folder, or replace it: "
