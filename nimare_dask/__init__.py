@@ -50,13 +50,17 @@ if TYPE_CHECKING:
     from nimare_dask.expressions import expression
     from nimare_dask.footprint import ALEKernel, KDAKernel, MKDAKernel
     from nimare_dask.fwe import correct_fwe
+    from nimare_dask.io.dataset_json import read_nimare_dataset
     from nimare_dask.io.formats import read_studies, validate, write_studies
     from nimare_dask.io.neurostore import NeuroStore
     from nimare_dask.io.neurosynth import read_neurosynth
+    from nimare_dask.io.neurosynth_files import write_neurosynth
     from nimare_dask.io.neurovault import NeuroVault, NeuroVaultImage
     from nimare_dask.io.nifti import get_map, to_nifti
     from nimare_dask.io.nimads import read_nimads
     from nimare_dask.io.nimads_write import write_nimads
+    from nimare_dask.io.parquet import read_parquet
+    from nimare_dask.io.parquet_write import write_parquet
     from nimare_dask.io.pubget import read_pubget
     from nimare_dask.io.results import open_result, save_result
     from nimare_dask.io.sleuth import read_sleuth
@@ -151,6 +155,8 @@ _HOME = {
     "random_foci_null": "nulls.label_permutation",
     "read_neurosynth": "io.neurosynth",
     "read_nimads": "io.nimads",
+    "read_nimare_dataset": "io.dataset_json",
+    "read_parquet": "io.parquet",
     "read_pubget": "io.pubget",
     "read_sleuth": "io.sleuth",
     "read_studies": "io.formats",
@@ -163,7 +169,9 @@ _HOME = {
     "validate": "io.formats",
     "voxel_targets": "targets",
     "where_metadata": "metadata",
+    "write_neurosynth": "io.neurosynth_files",
     "write_nimads": "io.nimads_write",
+    "write_parquet": "io.parquet_write",
     "write_sleuth": "io.sleuth_writer",
     "write_studies": "io.formats",
     "write_table": "io.table_writer",
@@ -235,6 +243,8 @@ __all__ = [
     "random_foci_null",
     "read_neurosynth",
     "read_nimads",
+    "read_nimare_dataset",
+    "read_parquet",
     "read_pubget",
     "read_sleuth",
     "read_studies",
@@ -247,7 +257,9 @@ __all__ = [
     "validate",
     "voxel_targets",
     "where_metadata",
+    "write_neurosynth",
     "write_nimads",
+    "write_parquet",
     "write_sleuth",
     "write_studies",
     "write_table",
