@@ -56,8 +56,8 @@ class Inputs:
     n_words: int
     n_words_few: int
     quick: bool
-    brief: bool = False
     text: str
+    brief: bool = False
 
 
 def real_inputs(data: Path, folder: Path) -> Inputs:
