@@ -33,15 +33,16 @@ endef
 demo: $(DEMO)/.package-installed
 	$(DEMO)/bin/nimare-dask demo --out demo $(ARGS)
 
+# Two processes: as many as the smallest machine has cores, and each keeps to its own folders.
 test: $(TEST)/.test-installed
-	$(TEST)/bin/python -m pytest -m "not slow" $(ARGS)
+	$(TEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 
 # pytest ends with 5 where no test is marked slow, which is no failure.
 test-slow: $(TEST)/.test-installed
-	$(TEST)/bin/python -m pytest -m slow $(ARGS) || test $$? -eq 5
+	$(TEST)/bin/python -m pytest -n 2 --dist worksteal -m "slow and not alone" $(ARGS) || test $$? -eq 5
+	$(TEST)/bin/python -m pytest -m "slow and alone" $(ARGS) || test $$? -eq 5
 
-test-all: $(TEST)/.test-installed
-	$(TEST)/bin/python -m pytest $(ARGS)
+test-all: test test-slow
 
 bench: $(TEST)/.test-installed
 	$(TEST)/bin/python -m tests.benchmarks $(ARGS)

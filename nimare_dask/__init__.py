@@ -50,13 +50,24 @@ if TYPE_CHECKING:
     from nimare_dask.expressions import expression
     from nimare_dask.footprint import ALEKernel, KDAKernel, MKDAKernel
     from nimare_dask.fwe import correct_fwe
+    from nimare_dask.io.dataset_json import read_nimare_dataset
+    from nimare_dask.io.formats import read_studies, validate, write_studies
     from nimare_dask.io.neurostore import NeuroStore
     from nimare_dask.io.neurosynth import read_neurosynth
+    from nimare_dask.io.neurosynth_files import write_neurosynth
     from nimare_dask.io.neurovault import NeuroVault, NeuroVaultImage
     from nimare_dask.io.nifti import get_map, to_nifti
     from nimare_dask.io.nimads import read_nimads
     from nimare_dask.io.nimads_write import write_nimads
+    from nimare_dask.io.parquet import read_parquet
+    from nimare_dask.io.parquet_write import write_parquet
+    from nimare_dask.io.pubget import read_pubget
     from nimare_dask.io.results import open_result, save_result
+    from nimare_dask.io.sleuth import read_sleuth
+    from nimare_dask.io.sleuth_writer import write_sleuth
+    from nimare_dask.io.table import read_table
+    from nimare_dask.io.table_writer import write_table
+    from nimare_dask.merging import merge
     from nimare_dask.metadata import get_metadata, has_images, has_sample_size, where_metadata
     from nimare_dask.nearby import (
         FocusFilter,
@@ -73,6 +84,7 @@ if TYPE_CHECKING:
     from nimare_dask.nulls.monte_carlo import monte_carlo_null
     from nimare_dask.nulls.relocation import Enhancement
     from nimare_dask.nulls.stored import extend_null, open_null
+    from nimare_dask.pooling import combine_analyses
     from nimare_dask.selection import has_label, is_analysis, is_study, select
     from nimare_dask.simulate import simulate_corpus
     from nimare_dask.space import Space, load_space
@@ -110,6 +122,7 @@ _HOME = {
     "WorkerError": "errors",
     "activation_maps": "activation",
     "coactivation": "coactivations",
+    "combine_analyses": "pooling",
     "conjunction": "contrasts",
     "contrast": "contrasts",
     "correct_bonferroni": "correct",
@@ -132,6 +145,7 @@ _HOME = {
     "is_study": "selection",
     "label_permutation_null": "nulls.label_permutation",
     "load_space": "space",
+    "merge": "merging",
     "monte_carlo_null": "nulls.monte_carlo",
     "nearest_analyses": "nearby",
     "open_corpus": "corpus",
@@ -141,14 +155,26 @@ _HOME = {
     "random_foci_null": "nulls.label_permutation",
     "read_neurosynth": "io.neurosynth",
     "read_nimads": "io.nimads",
+    "read_nimare_dataset": "io.dataset_json",
+    "read_parquet": "io.parquet",
+    "read_pubget": "io.pubget",
+    "read_sleuth": "io.sleuth",
+    "read_studies": "io.formats",
+    "read_table": "io.table",
     "save_corpus": "corpus",
     "save_result": "io.results",
     "select": "selection",
     "simulate_corpus": "simulate",
     "to_nifti": "io.nifti",
+    "validate": "io.formats",
     "voxel_targets": "targets",
     "where_metadata": "metadata",
+    "write_neurosynth": "io.neurosynth_files",
     "write_nimads": "io.nimads_write",
+    "write_parquet": "io.parquet_write",
+    "write_sleuth": "io.sleuth_writer",
+    "write_studies": "io.formats",
+    "write_table": "io.table_writer",
 }
 
 __all__ = [
@@ -183,6 +209,7 @@ __all__ = [
     "__version__",
     "activation_maps",
     "coactivation",
+    "combine_analyses",
     "conjunction",
     "contrast",
     "corpus",
@@ -206,6 +233,7 @@ __all__ = [
     "is_study",
     "label_permutation_null",
     "load_space",
+    "merge",
     "monte_carlo_null",
     "nearest_analyses",
     "open_corpus",
@@ -215,14 +243,26 @@ __all__ = [
     "random_foci_null",
     "read_neurosynth",
     "read_nimads",
+    "read_nimare_dataset",
+    "read_parquet",
+    "read_pubget",
+    "read_sleuth",
+    "read_studies",
+    "read_table",
     "save_corpus",
     "save_result",
     "select",
     "simulate_corpus",
     "to_nifti",
+    "validate",
     "voxel_targets",
     "where_metadata",
+    "write_neurosynth",
     "write_nimads",
+    "write_parquet",
+    "write_sleuth",
+    "write_studies",
+    "write_table",
 ]
 
 

@@ -22,6 +22,7 @@ from nimare_dask.cli import (
     meta,
     neurostore,
     status,
+    studies,
 )
 from nimare_dask.errors import NimareDaskError
 
@@ -35,6 +36,10 @@ app = typer.Typer(
 app.add_typer(corpora.importers, name="import")
 app.add_typer(neurostore.neurostore, name="neurostore")
 app.command("info")(corpora.info)
+app.command("convert")(studies.convert)
+app.command("validate")(studies.validate)
+app.command("merge")(studies.merge)
+app.command("combine")(studies.combine)
 app.command("associate")(associate.associate)
 app.command("ale")(meta.ale)
 app.command("mkda")(meta.mkda)

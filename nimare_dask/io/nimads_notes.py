@@ -50,6 +50,8 @@ def read_annotation(document: Any, label: str, draft: Draft, problems: Problems)
         if row is not None:
             _add_note(draft, number, row, note, kinds)
     keys = draft.annotations[number].setdefault("note_keys", {})
+    if not isinstance(keys, dict):
+        return  # which is an error already
     for (annotation, name), feature in draft.features.items():
         if annotation == number and name not in keys:
             keys[name] = draft.feature_kind[feature]

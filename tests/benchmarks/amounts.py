@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tests.benchmarks.inputs import Inputs
@@ -145,8 +145,25 @@ QUICK = Amounts(
 )
 
 
+#: Enough to tell whether a target is reached, for tests.
+BRIEF = replace(
+    FULL,
+    runs=3,
+    ready=2,
+    pair_runs={"one": 1, "all": 1},
+    fits={"few": 3, "many": 1, "all": 1},
+    peer_each={"few": 7, "many": 3},
+    peer_fits={"few": 2, "many": 1},
+    peer_shuffles=(1, 6),
+    peer_differences=(10, 30),
+    peer_pair_runs=1,
+)
+
+
 def amounts_of(inputs: Inputs) -> Amounts:
-    return QUICK if inputs.quick else FULL
+    if inputs.quick:
+        return QUICK
+    return BRIEF if inputs.brief else FULL
 
 
 def corpus_of(inputs: Inputs, size: Size) -> str:

@@ -37,7 +37,8 @@ class Inputs:
 
     `many` is one group of analyses and `few` some of them, for the jobs of one group; `other` are
     as many that are not of the group, to compare the few with, and `topic` the feature whose labels
-    are shuffled. `quick` says that these jobs do just enough to be seen to work.
+    are shuffled. `quick` says that these jobs do just enough to be seen to work, `brief` that they
+    do enough to tell whether a target is reached.
     """
 
     coordinates: str
@@ -56,6 +57,7 @@ class Inputs:
     n_words_few: int
     quick: bool
     text: str
+    brief: bool = False
 
 
 def real_inputs(data: Path, folder: Path) -> Inputs:

@@ -59,7 +59,8 @@ class Process(NamedTuple):
 
     @property
     def job(self) -> str:
-        return next(job for job in JOBS if f"{self.name}-".startswith(f"{job}-"))
+        # `open` is a process of the job `load`, and a job to whom it is told.
+        return next((job for job in JOBS if f"{self.name}-".startswith(f"{job}-")), self.name)
 
 
 def measure_ours(
