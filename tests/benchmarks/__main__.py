@@ -2,8 +2,9 @@
 
 With NIMARE_DASK_DATA set (the folder that holds neurosynth/) it measures the real database and
 NiMARE beside it; without, a simulated database of the same size and no peer. Jobs are of many
-features (load, fit, topics, words, coactivation), of one group of analyses (iteration, approximate,
-command, scaling, memory, whole), or of two (permutation, features, subtraction, pair-scaling).
+features (load, fit, topics, words, coactivation), of formats of files, whose content is simulated
+(nimads, parquet), of one group of analyses (iteration, approximate, command, scaling, memory,
+whole), or of two (permutation, features, subtraction, pair-scaling).
 """
 
 from __future__ import annotations

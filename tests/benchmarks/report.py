@@ -11,6 +11,7 @@ import psutil
 from rich import box
 from rich.table import Table
 
+from tests.benchmarks.formats_report import format_rows
 from tests.benchmarks.group_report import group_rows
 from tests.benchmarks.inputs import Inputs
 from tests.benchmarks.measure import n_cores
@@ -82,6 +83,7 @@ def rows(ours: dict[str, Any], peer: dict[str, Any], inputs: Inputs) -> list[Row
         )
     if "coactivation" in ours:
         table.append(_coactivation(ours["coactivation"]))
+    table += format_rows(ours, peer)
     table += group_rows(ours, peer)
     table += pair_rows(ours, peer)
     largest = max(peak_of(by_threads) for by_threads in ours.values())

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from tests.benchmarks.amounts import EFFECTS, SAMPLE_SIZE, Topics, amounts_of
 from tests.benchmarks.command import OUT
+from tests.benchmarks.formats import FORMATS, PARTS
 from tests.benchmarks.inputs import Inputs
 from tests.benchmarks.measure import (
     n_cores,
@@ -23,11 +24,12 @@ from tests.benchmarks.measure import (
 GROUP_JOBS = ("iteration", "approximate", "command", "scaling", "memory", "whole")
 #: Jobs of two groups of analyses.
 PAIR_JOBS = ("permutation", "features", "subtraction", "pair-scaling")
-JOBS = ("load", "fit", "topics", "words", "coactivation", *GROUP_JOBS, *PAIR_JOBS)
+JOBS = ("load", "fit", "topics", "words", "coactivation", *FORMATS, *GROUP_JOBS, *PAIR_JOBS)
 #: Jobs of two groups that NiMARE does too, and all such jobs.
 _PAIR_PEER_JOBS = ("permutation", "subtraction")
 PEER_JOBS = (
     *("load", "fit", "topics", "words"),
+    *FORMATS,
     *("iteration", "approximate", "command"),
     *_PAIR_PEER_JOBS,
 )
@@ -92,6 +94,10 @@ def _measure(inputs: Inputs, process: Process, folder: Path, n: int) -> dict[str
         words = our_command(inputs, amounts.command)
         done = run_command(words, folder, runs=amounts.command_runs, threads=n)
         return {"n_iters": amounts.command, **done}
+    if process.job in FORMATS:
+        return run_group(
+            inputs, process.job, folder, threads=n, options=process.options, module="formats"
+        )
     if process.job in GROUP_JOBS:
         return run_group(inputs, process.job, folder, threads=n, options=process.options)
     if process.job in PAIR_JOBS:
@@ -130,6 +136,9 @@ def measure_peer(
     if group:
         say(f"NiMARE: {', '.join(group)}")
         found |= run_group_peer(inputs, group, folder)
+    for job in (job for job in jobs if job in FORMATS):
+        say(f"NiMARE: {job}")
+        found |= run_group_peer(inputs, [job], folder, module="formats_peer")
     for job in (job for job in jobs if job in _PAIR_PEER_JOBS):
         say(f"NiMARE: {job} (some minutes)")
         found |= run_group_peer(inputs, [job], folder, module="pairs_peer")
@@ -176,6 +185,9 @@ def _processes(job: str, inputs: Inputs, full: bool) -> list[Process]:
             Process("words", {"n_features": inputs.n_words}),
             Process("words-few", {"n_features": inputs.n_words_few}),
         ]
+    if job in FORMATS:
+        threads = {"write": (1,)}  # once: the others read what it left
+        return [Process(f"{job}-{part}", {"part": part}, threads.get(part)) for part in PARTS]
     if job in ("iteration", "approximate"):
         sizes = ("few", "many") if job == "iteration" else ("few", "many", "all")
         return [Process(f"{job}-{size}", {"size": size}) for size in sizes]
