@@ -20,8 +20,9 @@ from nimare_dask import schema
 from nimare_dask.corpus import Images
 from nimare_dask.draft import FARTHEST, UNKNOWN_SPACE
 from nimare_dask.errors import SchemaError
-from nimare_dask.facts import Facts, JsonText, dump
+from nimare_dask.facts import Facts
 from nimare_dask.io.json_files import load_json
+from nimare_dask.io.parquet_columns import value_texts
 from nimare_dask.io.parquet_exact import own_part, read_exact
 from nimare_dask.io.parquet_notes import read_annotations
 from nimare_dask.io.parquet_tables import (
@@ -33,6 +34,7 @@ from nimare_dask.io.parquet_tables import (
     SAMPLE_SIZE,
     VERSION,
     Table,
+    is_fraction,
     is_number,
     is_text,
     open_table,
@@ -315,18 +317,20 @@ class _Reader:
         """Statistics and whatever else the table says of foci."""
         taken = {*IDS, *_AXES, "space", *self._skips("coordinates")}
         columns = [each for each in table.columns if each not in taken]
-        values = {
-            kind: table.numbers(column)[kept]
+        kinds = {
+            kind: column
             for column in columns
             if (kind := value_kind(column)) and is_number(table.kind(column))
         }
+        values = {kind: table.numbers(column)[kept] for kind, column in kinds.items()}
         everyone = Wide(table, kept, np.arange(len(kept)), columns)
         for column in columns:
             if value_kind(column) not in values:
                 facts_of(self.facts, f"focus.{column}", everyone, column)
         if not values:
             return
-        texts = value_texts(values, len(kept))
+        whole = [kind for kind, column in kinds.items() if not is_fraction(table.kind(column))]
+        texts = value_texts(values, len(kept), whole)
         rows = [row for row, text in enumerate(texts) if text is not None]
         self.facts.extend("focus.values", rows, [texts[row] for row in rows])
 
@@ -366,25 +370,3 @@ def _image_columns(table: Table) -> list[str]:
         and f"{name}{_SOURCE}" not in sources
     ]
     return sources + plain
-
-
-def value_texts(values: dict[str, NDArray[np.float64]], n: int) -> list[JsonText | None]:
-    """The statistics of each focus as a NIMADS list in JSON, (focus,); None where there are none.
-
-    Parameters
-    ----------
-    values
-        For each kind the values, (focus,); NaN is none.
-    n
-        Number of foci.
-    """
-    texts: list[JsonText | None] = [None] * n
-    for kind, column in values.items():
-        head = f'[{{"kind": {dump(kind)}, "value": '
-        rows = np.flatnonzero(np.isfinite(column)).tolist()
-        for row, value in zip(rows, column[rows].tolist(), strict=True):
-            before = texts[row]
-            shown = int(value) if value.is_integer() else value
-            start = head if before is None else f"{before[:-1]}, {head[1:]}"
-            texts[row] = JsonText(f"{start}{shown!r}}}]")
-    return texts

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_matrix
 
 from nimare_dask import facts as _facts
-from nimare_dask.facts import Column
+from nimare_dask.facts import Column, JsonText, dump
 from nimare_dask.io.parquet_tables import pyarrow, value_column, value_kind
 
 #: Numbers that a column holds as they are.
@@ -48,7 +48,9 @@ def block(matrix: csc_matrix, names: Sequence[str], of_truth: Sequence[bool]) ->
     return made
 
 
-def statistics(corpus: xr.Dataset, codes: NDArray[np.int32]) -> dict[str, NDArray[np.float64]]:
+def statistics(
+    corpus: xr.Dataset, codes: NDArray[np.int32]
+) -> tuple[dict[str, NDArray[np.float64]], list[str]]:
     """Values of NIMADS lists of values, by kind, in the order that most lists have them.
 
     Parameters
@@ -62,9 +64,12 @@ def statistics(corpus: xr.Dataset, codes: NDArray[np.int32]) -> dict[str, NDArra
     -------
     values
         (list,) for each kind, NaN for none.
+    whole
+        Kinds of which all values are whole numbers, and are spelt so.
     """
     known: dict[str, NDArray[np.float64]] = {}
     places: dict[str, list[int]] = {}
+    fractions: set[str] = set()
     is_list = (codes >= 0) & np.append(corpus["text_is_json"].values, False)[codes]
     texts = corpus["text_value"].values[codes[is_list]].tolist()
     for at, text in zip(np.flatnonzero(is_list).tolist(), texts, strict=True):
@@ -77,10 +82,44 @@ def statistics(corpus: xr.Dataset, codes: NDArray[np.int32]) -> dict[str, NDArra
             if isinstance(value, int | float) and abs(value) <= _LARGEST:
                 name = value_kind(value_column(kind)) or kind
                 known.setdefault(name, np.full(len(codes), np.nan))[at] = value
+                if isinstance(value, float) or abs(value) > _LARGEST_INTEGER:
+                    fractions.add(name)
                 if len(found) > 1:
                     places.setdefault(name, []).append(place)
     order = sorted(known, key=lambda name: (np.mean(places.get(name, [0])), name))
-    return {name: known[name] for name in order}
+    return {name: known[name] for name in order}, [each for each in order if each not in fractions]
+
+
+def value_texts(
+    values: dict[str, NDArray[np.float64]], n: int, whole: Sequence[str]
+) -> list[JsonText | None]:
+    """The statistics of each focus as a NIMADS list in JSON, (focus,); None where there are none.
+
+    Parameters
+    ----------
+    values
+        For each kind the values, (focus,); NaN is none.
+    n
+        Number of foci.
+    whole
+        Kinds whose values are whole numbers, and are spelt so.
+    """
+    texts: list[JsonText | None] = [None] * n
+    for kind, column in values.items():
+        head = f'[{{"kind": {dump(kind)}, "value": '
+        rows = np.flatnonzero(np.isfinite(column))
+        # Most values are there many times, and are spelt once.
+        unique, place = np.unique(column[rows], return_inverse=True)
+        shown = unique.astype(np.int64).tolist() if kind in whole else unique.tolist()
+        alone = [JsonText(f"{head}{value!r}}}]") for value in shown]
+        for row, at in zip(rows.tolist(), place.tolist(), strict=True):
+            before = texts[row]
+            texts[row] = alone[at] if before is None else _joined(before, alone[at])
+    return texts
+
+
+def _joined(first: str, second: str) -> JsonText:
+    return JsonText(f"{first[:-1]}, {second[1:]}")
 
 
 def as_column(found: Column, n: int, text: Any, corpus: xr.Dataset) -> tuple[Any, bool]:

@@ -95,8 +95,9 @@ def read_exact(
         return
     codes, named = table.codes("field")
     row = table.numbers("row")
-    numbers, texts = table.numbers("number"), table.texts("text")
-    parsed = table.column("is_json").to_pylist()
+    numbers, (text_codes, words) = table.numbers("number"), table.codes("text")
+    parsed = table.column("is_json").to_numpy().astype(bool)
+    meant: list[list[Any]] = [words, [JsonText(word) for word in words]]
     for code, name in enumerate(named):
         level = name.partition(".")[0]
         at = np.flatnonzero(codes == code)
@@ -109,11 +110,10 @@ def read_exact(
                 "be given to any and are left out.",
             )
             continue
-        values: list[Any] = []
-        for place in at.tolist():
-            text = texts[place]
-            if text is None:
-                values.append(float(numbers[place]))
-            else:
-                values.append(JsonText(text) if parsed[place] else text)
+        values = [
+            number if text < 0 else meant[is_json][text]
+            for number, text, is_json in zip(
+                numbers[at].tolist(), text_codes[at].tolist(), parsed[at].tolist(), strict=True
+            )
+        ]
         facts.extend(name, row[at].astype(int).tolist(), values)

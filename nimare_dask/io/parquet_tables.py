@@ -165,6 +165,11 @@ def is_number(kind: Any) -> bool:
     return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_decimal(kind))
 
 
+def is_fraction(kind: Any) -> bool:
+    """Whether a type of pyarrow is numbers that need not be whole."""
+    return is_number(kind) and not pyarrow("pyarrow.types").is_integer(kind)
+
+
 def open_table(folder: Path, name: str, needed: Sequence[str], problems: Problems) -> Table | None:
     """Open a table and look at its columns; None when it is not there, or not a table."""
     path = folder / f"{name}.parquet"

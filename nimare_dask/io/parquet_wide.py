@@ -95,7 +95,20 @@ def facts_of(facts: Facts, field: str, wide: Wide, column: str) -> None:
     values = found.to_pylist()
     if types.is_nested(kind):
         # Only what JSON knows: dates and the like become text.
-        values = [JsonText(dump(each, default=str)) for each in values]
+        values = _as_json(values, kind)
     elif not (is_text(kind) or types.is_integer(kind) or types.is_boolean(kind)):
         values = [str(each) for each in values]
     facts.extend(field, rows.tolist(), values)
+
+
+def _as_json(values: list[Any], kind: Any) -> list[JsonText]:
+    """Lists and objects as JSON; equal lists are spelt once, for most are there many times."""
+    types = pyarrow("pyarrow.types")
+    is_list = types.is_list(kind) or types.is_large_list(kind)
+    if not (is_list and (types.is_integer(kind.value_type) or is_text(kind.value_type))):
+        return [JsonText(dump(each, default=str)) for each in values]
+    known: dict[tuple[Any, ...], JsonText] = {}
+    for each in map(tuple, values):
+        if each not in known:
+            known[each] = JsonText(dump(each))
+    return [known[tuple(each)] for each in values]

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 from scipy.sparse import csc_matrix
 
 from nimare_dask import facts as _facts
@@ -23,8 +22,14 @@ from nimare_dask.corpus import (
     weights_of,
 )
 from nimare_dask.errors import CorpusWarning, shorten
-from nimare_dask.io.parquet import value_texts
-from nimare_dask.io.parquet_columns import as_column, block, statistics, strings, truths
+from nimare_dask.io.parquet_columns import (
+    as_column,
+    block,
+    statistics,
+    strings,
+    truths,
+    value_texts,
+)
 from nimare_dask.io.parquet_exact import FEATURE_PARTS
 from nimare_dask.io.parquet_tables import (
     FACTS_TABLE,
@@ -218,20 +223,18 @@ class _Writer:
         }
         made["space"] = spaces.take(pyarrow().array(corpus["focus_space"].values.astype(np.int32)))
         columns = self._columns("coordinates")
-        for kind, values in self._values().items():
-            column = value_column(kind)
-            if column not in columns:
-                columns[column] = pyarrow().array(values, from_pandas=True)
+        for column, values in self._values().items():
+            columns.setdefault(column, values)
         return made | columns
 
-    def _values(self) -> dict[str, NDArray[np.float64]]:
-        """Statistics of foci by kind, NaN for none."""
+    def _values(self) -> dict[str, Any]:
+        """Columns of the statistics of foci."""
         if _VALUES not in _facts.fields(self.corpus):
             return {}
         found = _facts.column(self.corpus, _VALUES)
         codes, place = np.unique(found.text, return_inverse=True)
-        known = statistics(self.corpus, codes)
-        read = value_texts(known, len(codes))
+        known, whole = statistics(self.corpus, codes)
+        read = value_texts(known, len(codes), whole)
         texts = [*self.corpus["text_value"].values.tolist(), None]
         said = [texts[code] for code in codes.tolist()]
         taken = {column for table, column in self.names.values() if table == "coordinates"}
@@ -243,11 +246,15 @@ class _Writer:
         ):
             self.exact.append(_VALUES)
             self.skip.setdefault("coordinates", []).extend(map(value_column, known))
-        spread = {}
+        made = {}
         for kind, values in known.items():
-            spread[kind] = np.full(self.corpus.sizes["focus"], np.nan)
-            spread[kind][found.row] = values[place]
-        return spread
+            spread = np.full(self.corpus.sizes["focus"], np.nan)
+            spread[found.row] = values[place]
+            missing = np.isnan(spread)
+            if kind in whole:
+                spread = np.where(missing, 0, spread).astype(np.int64)
+            made[value_column(kind)] = pyarrow().array(spread, mask=missing)
+        return made
 
     def _images(self) -> dict[str, Any]:
         """One row an image, so that an analysis may have several of one type."""

@@ -303,6 +303,20 @@ def test_write_parquet__images_of_one_type_reach_nimare(tmp_path: Path) -> None:
     ]
 
 
+def test_write_parquet__statistics_of_one_spelling_stand_in_columns_alone(tmp_path: Path) -> None:
+    draft = Draft()
+    row = draft.add_analysis(draft.add_study("s"), "1")
+    for z, t in ((3.0, 4), (2.5, 5)):
+        focus = draft.add_focus(row, (0, 0, 0), "MNI")
+        values = [{"kind": "t", "value": t}, {"kind": "z", "value": z}]
+        draft.facts.add("focus.values", focus, values)
+    folder = write_parquet(draft.build(), tmp_path / "release")
+    assert "nimare_dask_facts.parquet" not in listing(folder)
+    assert_same_corpus(read_parquet(folder), draft.build())
+    assert peer(folder).coordinates["z_stat"].tolist() == [3.0, 2.5]
+    assert peer(folder).coordinates["t_stat"].tolist() == [4, 5]
+
+
 def test_write_parquet__wide_annotations_in_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
