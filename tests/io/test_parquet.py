@@ -249,7 +249,7 @@ def test_read_parquet__whole_numbers_as_ids(tmp_path: Path) -> None:
 
 
 @given(corpus=corpora())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_write_parquet__loses_nothing(corpus: xr.Dataset) -> None:
     with TemporaryDirectory() as folder:
         write_parquet(corpus, Path(folder) / "release")
