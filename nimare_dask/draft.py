@@ -75,9 +75,11 @@ class Draft:
         """Add many foci: the analysis, (focus,), coordinates, (focus, 3), and space of each."""
         self.focus_analysis.append(analysis)
         self.focus_xyz.append(xyz)
-        for name in dict.fromkeys(space):
-            self.spaces.setdefault(name, len(self.spaces))
-        self.focus_space.append([self.spaces[name] for name in space])
+        names = dict.fromkeys(space)
+        codes = [self.spaces.setdefault(name, len(self.spaces)) for name in names]
+        self.focus_space.append(
+            np.full(len(space), codes[0]) if len(codes) == 1 else [self.spaces[n] for n in space]
+        )
         self.n_foci += len(space)
 
     def add_image(self, analysis: int, kind: str, path: str, space: str = "") -> int:

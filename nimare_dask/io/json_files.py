@@ -6,6 +6,7 @@ import gc
 import json
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import orjson
 
 from nimare_dask.io.problems import Problems, show
 from nimare_dask.io.text_files import read_bytes
-from nimare_dask.kernels.text import count_keys
+from nimare_dask.kernels.text import repeats_a_key
 
 
 @contextmanager
@@ -42,17 +43,17 @@ def load_json(path: Path, problems: Problems) -> Any:
     if data is None:
         return None
     data = data.removeprefix(b"\xef\xbb\xbf")
-    if not data.strip():
+    if not data[:100].strip() and not data.strip():
         problems.error("", "it is empty; expected JSON.")
         return None
-    try:
-        with without_collection():
+    # Looking for keys that are there twice needs no interpreter, so it goes on beside reading.
+    with ThreadPoolExecutor(1) as beside, without_collection():
+        repeated = beside.submit(repeats_a_key, data)
+        try:
             document = orjson.loads(data)
-    except ValueError:
-        return _load_leniently(data, problems)
-    if count_keys(data) != count_keys(orjson.dumps(document)):
-        return _load_leniently(data, problems)
-    return document
+        except ValueError:
+            return _load_leniently(data, problems)
+        return document if repeated.result() == "no" else _load_leniently(data, problems)
 
 
 def _load_leniently(data: bytes, problems: Problems) -> Any:

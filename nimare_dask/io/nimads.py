@@ -8,6 +8,7 @@ nothing is lost between reading and writing. Specification: https://neurostuff.g
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,14 @@ def read_nimads(studyset: Source, annotations: Source | Sequence[Source] = ()) -
 
 def parse(studyset: Source, annotations: Sequence[Source], problems: Problems) -> xr.Dataset | None:
     """Read what can be read; say all that is wrong."""
+    # Until the document is gone: every look at millions of objects costs as much as reading them.
+    with without_collection():
+        return _parse(studyset, annotations, problems)
+
+
+def _parse(
+    studyset: Source, annotations: Sequence[Source], problems: Problems
+) -> xr.Dataset | None:
     document = _document(studyset, problems)
     if document is None:
         return None
@@ -79,13 +88,6 @@ def parse(studyset: Source, annotations: Sequence[Source], problems: Problems) -
             "", f"found {show(found)}; expected a NIMADS studyset, an object with a list `studies`."
         )
         return None
-    with without_collection():
-        return _parse(document, annotations, problems)
-
-
-def _parse(
-    document: Mapping[str, Any], annotations: Sequence[Source], problems: Problems
-) -> xr.Dataset | None:
     draft = Draft()
     draft.studyset = without_nothing(document, ("studies",))
     _Reader(draft, problems).read(document["studies"])
@@ -123,7 +125,7 @@ class _Reader:
         seen: set[str] = set()
         for number, study in enumerate(studies):
             place = f"studies[{number}]"
-            if not isinstance(study, Mapping):
+            if not isinstance(study, dict):
                 self.problems.error(place, f"found {show(study)}; expected an object.")
                 continue
             name = read_id(study.get("id"))
@@ -147,7 +149,7 @@ class _Reader:
             self.problems.error(place, f"found {show(found)}; expected a list.")
             return
         for number, each in enumerate(found):
-            if isinstance(each, Mapping):
+            if isinstance(each, dict):
                 yield f"{place}[{number}]", each
             else:
                 found = f"found {show(each)}; expected an object."
@@ -171,7 +173,7 @@ class _Reader:
             row = self.draft.add_analysis(study, name)
             self._check_weights(analysis, where)
             taken = ["id", "points", "images"]
-            if isinstance(notes := analysis.get("annotations"), Mapping):
+            if isinstance(notes := analysis.get("annotations"), dict):
                 self.notes[row] = notes
                 taken.append("annotations")
             add_facts(self.draft, "analysis", row, analysis, taken)
@@ -219,22 +221,20 @@ class _Reader:
 
     def _read_points(self) -> None:
         """Coordinates, spaces and whatever else, one column after the other."""
-        for number, point in enumerate(self.points):
-            if type(point) is not dict:
-                found = f"found {show(point)}; expected an object."
-                self.problems.error(self._place(number), found)
-                self.points[number] = {}
-        xyz, good = self._coordinates([point.get("coordinates") for point in self.points])
+        if not {*map(type, self.points)} <= {dict}:
+            self._refuse_other_points()
+        xyz, good = self._coordinates(self._column("coordinates"))
         owner = np.repeat(np.arange(len(self.n_points)), self.n_points)
         rows = np.cumsum(good) - 1
-        spaces = self._spaces([point.get("space") for point in self.points])
-        kept = np.flatnonzero(good).tolist()
-        placed = spaces if len(kept) == len(spaces) else [spaces[at] for at in kept]
+        spaces = self._spaces(self._column("space"))
+        kept = range(len(good)) if good.all() else np.flatnonzero(good).tolist()
+        placed = spaces if good.all() else [spaces[at] for at in kept]
         self.draft.add_foci(owner[good], xyz[good], placed)
         taken = {"coordinates", "space"}
-        keys = sorted(set().union(*map(dict.keys, self.points)) - taken)
-        for key in keys:
-            column = [point.get(key) for point in self.points]
+        for key in sorted(self._keys() - taken):
+            column = self._column(key)
+            if {*map(type, column)} <= {list, type(None)} and not any(column):
+                continue
             # A NaN is not itself.
             there = [
                 at
@@ -252,6 +252,24 @@ class _Reader:
                 self.draft.facts.extend(name, rows[there].tolist(), [column[at] for at in there])
         self._keep_unplaced(np.flatnonzero(~good).tolist(), owner)
 
+    def _refuse_other_points(self) -> None:
+        for number, point in enumerate(self.points):
+            if type(point) is not dict:
+                found = f"found {show(point)}; expected an object."
+                self.problems.error(self._place(number), found)
+                self.points[number] = {}
+
+    def _keys(self) -> set[str]:
+        """All that any point says."""
+        return {*chain.from_iterable(self.points)}
+
+    def _column(self, key: str) -> list[Any]:
+        """What every point says of one thing."""
+        try:
+            return [point[key] for point in self.points]
+        except KeyError:
+            return [point.get(key) for point in self.points]
+
     def _keep_unplaced(self, numbers: list[int], owner: NDArray[np.int64]) -> None:
         """Points that are no foci go along, with their place in the list, to be written again."""
         starts = np.append(0, np.cumsum(self.n_points))
@@ -265,7 +283,8 @@ class _Reader:
     def _coordinates(self, found: list[Any]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Coordinates of all points, and which of them are places in a head."""
         if _are_triples(found):
-            xyz = np.array(found, np.float64).reshape(-1, 3)
+            flat = np.fromiter(chain.from_iterable(found), np.float64, 3 * len(found))
+            xyz = flat.reshape(-1, 3)
             good: NDArray[np.bool_] = np.all(np.abs(xyz) <= FARTHEST, axis=1)
             for number in np.flatnonzero(~good).tolist():
                 self._say_unplaced(number, found[number])
@@ -296,6 +315,10 @@ class _Reader:
 
     def _spaces(self, found: list[Any]) -> list[str]:
         """Name of the space of each point."""
+        with suppress(TypeError):  # of what cannot be in a set, and is no name
+            names = {*found}
+            if {*map(type, names)} <= {str} and not names & {"", MISSING}:
+                return found
         for number, space in enumerate(found):
             if type(space) is not str or space == MISSING or not space:
                 if not is_missing(space) and space != "":
