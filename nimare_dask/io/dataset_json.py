@@ -198,7 +198,8 @@ class _Reader:
         if any(without) or any(abs(value) > FARTHEST for value in xyz):
             self.problems.warn(
                 place,
-                f"found {show(list(xyz))}, which is no place in a head (mm); the focus is left out.",
+                f"found {show(list(xyz))}, which is no place in a head (mm); the focus is left "
+                "out.",
             )
             return False
         return True

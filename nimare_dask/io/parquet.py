@@ -280,8 +280,8 @@ class _Reader:
         if len(nowhere):
             self.problems.warn(
                 f"{table.name}, row {nowhere[0] + 1}",
-                f"found {show(xyz[nowhere[0]].tolist())}, which is no place in a head (mm); {len(nowhere):,} rows "
-                "are like this and are no foci.",
+                f"found {show(xyz[nowhere[0]].tolist())}, which is no place in a head (mm); "
+                f"{len(nowhere):,} rows are like this and are no foci.",
             )
         kept = np.flatnonzero(finite & (rows >= 0))
         if (np.diff(rows[kept]) < 0).any():
