@@ -512,3 +512,11 @@ def test_read_nimads__as_nimare_reads(path: Path, rewritten: bool, tmp_path: Pat
     assert set(corpus["feature"].values.tolist() if "feature" in corpus.dims else []) == {
         label for label in theirs.get_labels()
     }
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**64), 10**30])
+def test_write_nimads__whole_numbers_beyond_64_bits(number: int) -> None:
+    studyset = {"id": "x", "studies": [
+        {"id": "s", "metadata": {"n": number}, "analyses": [
+            {"id": "1", "points": [{"coordinates": [0, 0, 0]}], "metadata": {"m": [number]}}]}]}  # fmt: skip
+    assert facts.values(again(read(studyset, ())), "study.metadata.n")[1] == [float(number)]
