@@ -13,7 +13,7 @@ from nimare_dask.draft import Draft
 from tests.builders import foci_of, weights_by_name
 
 #: Numbers that JSON and float64 hold, and whole ones that float64 does not.
-NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False)
+NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
 WORDS = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 #: Whatever JSON can say but null, which is no fact.
 JSON = st.recursive(
@@ -109,7 +109,7 @@ def zip_analyses(corpus: xr.Dataset) -> list[tuple[Any, ...]]:
     """Study, contrast and sample size of each analysis."""
     sizes = [""] * corpus.sizes["analysis"]
     if "analysis_sample_size" in corpus:
-        sizes = [str(size) for size in corpus["analysis_sample_size"].values.tolist()]
+        sizes = [str(n).replace("nan", "") for n in corpus["analysis_sample_size"].values.tolist()]
     parts = (corpus["study_id"].values.tolist(), corpus["analysis_contrast"].values.tolist(), sizes)
     return list(zip(*parts, strict=True))
 
