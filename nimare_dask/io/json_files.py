@@ -55,6 +55,9 @@ def load_json(path: Path, problems: Problems) -> Any:
     if not data.strip():
         problems.error("", "it is empty; expected JSON.")
         return None
+    if data.strip() == b"null":
+        problems.error("", "found null; there is nothing in it.")
+        return None
     n_keys, depth = keys_and_depth(data)
     if depth > _DEEPEST:
         problems.error(

@@ -43,10 +43,6 @@ def test_load_json__plain_compressed_with_a_mark(tmp_path: Path, begin: bytes, p
     assert found == document and problems.found == []
 
 
-def test_load_json__null_is_no_problem_here(tmp_path: Path) -> None:
-    assert load(tmp_path, b"null")[1].found == []
-
-
 def test_load_json__nan_and_infinity_are_read(tmp_path: Path) -> None:
     found, problems = load(tmp_path, b'[NaN, Infinity, -Infinity, {"a": 1}]')
     assert math.isnan(found[0]) and found[1:] == [math.inf, -math.inf, {"a": 1}]
@@ -76,6 +72,7 @@ def test_load_json__the_last_of_a_key_counts(tmp_path: Path) -> None:
         (b'{"a": ' + b"1" * 5000 + b"}}", "Exceeds the limit"),
         (b"[" * 300 + b"]" * 300, "its objects lie in each other too deeply (300)"),
         (b'{"a":' * 100_000, "its objects lie in each other too deeply (100,000)"),
+        (b" null\n", "found null"),
         (b"garbage", "line 1, column 1: "),
     ],
 )
