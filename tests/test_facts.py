@@ -55,7 +55,7 @@ def test_facts__any_json_comes_back(values: list[Any]) -> None:
     assert all(map(same, found.values(), values))
 
 
-@settings(max_examples=15)
+@settings(max_examples=6)
 @given(st.lists(st.none() | WORDS, min_size=1), st.lists(st.none() | VALUES, min_size=1))
 def test_facts__stored_and_opened(tmp_path_factory: Any, names: list[Any], values: Any) -> None:
     draft = Draft()

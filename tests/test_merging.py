@@ -117,7 +117,7 @@ def test_merge__refusals() -> None:
 # what is in it
 
 
-@settings(max_examples=20)
+@settings(max_examples=12)
 @given(full_corpora(prefix="a"), full_corpora(prefix="b"))
 def test_merge__keeps_every_study_once_and_in_order(first: xr.Dataset, second: xr.Dataset) -> None:
     made = said_of(merged(first, second))
@@ -136,7 +136,7 @@ def test_merge__keeps_every_study_once_and_in_order(first: xr.Dataset, second: x
     assert made.get(task.format(1), {}) == other.get(task.format(0), {})
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(full_corpora(prefix="a"), full_corpora(prefix="b"), full_corpora(prefix="c"))
 def test_merge__is_associative_where_nothing_is_doubled(
     first: xr.Dataset, second: xr.Dataset, third: xr.Dataset

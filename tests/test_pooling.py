@@ -129,7 +129,7 @@ def test_combine_analyses__largest_weight_counts() -> None:
     assert made.attrs["annotations"] == draft.build().attrs["annotations"]
 
 
-@settings(max_examples=50)
+@settings(max_examples=15)
 @given(full_corpora())
 def test_combine_analyses__keeps_all_foci_and_twice_is_once(corpus: xr.Dataset) -> None:
     made = combine_analyses(corpus)

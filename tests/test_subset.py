@@ -27,7 +27,7 @@ def drawn_mask(data: st.DataObject, corpus: xr.Dataset) -> np.ndarray:
     return np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n)), bool)
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(full_corpora(), st.data())
 def test_take_analyses__all_that_belongs_to_them(corpus: xr.Dataset, data: st.DataObject) -> None:
     chosen = drawn_mask(data, corpus)
@@ -56,7 +56,7 @@ def test_take_analyses__all_that_belongs_to_them(corpus: xr.Dataset, data: st.Da
     assert taken.attrs == corpus.attrs
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(full_corpora(), st.data())
 def test_take_analyses__in_two_steps_as_in_one(corpus: xr.Dataset, data: st.DataObject) -> None:
     first = drawn_mask(data, corpus)
@@ -68,7 +68,7 @@ def test_take_analyses__in_two_steps_as_in_one(corpus: xr.Dataset, data: st.Data
     assert digest(take_analyses(once, second)) == digest(take_analyses(corpus, both))
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(full_corpora(), st.data())
 def test_take__foci(corpus: xr.Dataset, data: st.DataObject) -> None:
     n = corpus.sizes["focus"]
@@ -115,7 +115,7 @@ def test_take_analyses__a_study_without_analyses_goes() -> None:
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.parquet", "x.zarr"])
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(corpus=full_corpora(), data=st.data())
 def test_select__then_write_as_write_then_select(
     tmp_path_factory: pytest.TempPathFactory, name: str, corpus: xr.Dataset, data: st.DataObject
