@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -168,15 +169,25 @@ class Draft:
 def feature_names(
     features: Mapping[tuple[int, str], int], annotations: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """Names of features: the label, after the annotation's id where several share it."""
+    """Names of features: the label, after the annotation's id where several share it.
+
+    Where that is not enough (two annotations of one id) a number follows: no two are the same.
+    """
     labels = [label for _, label in features]
     if len(set(labels)) == len(labels):
         return labels
     shared = {label for label, times in Counter(labels).items() if times > 1}
-    return [
-        f"{annotations[annotation].get('id') or annotation}__{label}" if label in shared else label
-        for annotation, label in features
-    ]
+    names: dict[str, None] = {}
+    taken = set(labels) - shared
+    for annotation, label in features:
+        name = label
+        if label in shared:
+            whole = f"{annotations[annotation].get('id') or annotation}__{label}"
+            others = (f"{whole}_{number}" for number in count(2))
+            name = next(each for each in chain([whole], others) if each not in taken)
+        taken.add(name)
+        names[name] = None
+    return list(names)
 
 
 def _joined(pieces: Sequence[ArrayLike], dtype: type[np.generic]) -> NDArray[Any]:

@@ -206,7 +206,8 @@ def _texts(corpus: xr.Dataset, codes: NDArray[np.int32]) -> list[Any]:
     ]
 
 
-def _number(value: float) -> int | float:
+def plain_number(value: float) -> int | float:
+    """A number as a source writes it: 2010, not 2010.0."""
     return int(value) if value.is_integer() and abs(value) <= _EXACT else value
 
 
@@ -219,7 +220,7 @@ def meanings(corpus: xr.Dataset, found: Column) -> tuple[NDArray[np.int32], list
     """Rows and values of a column, as its source had them."""
     is_text = found.text >= 0
     meant: list[Any] = (
-        [_number(value) for value in found.number.tolist()]
+        [plain_number(value) for value in found.number.tolist()]
         if not is_text.all()
         else [None] * len(found.row)
     )

@@ -23,6 +23,8 @@ from nimare_dask.errors import SettingsError, UnknownLabelError, suggest
 #: Where a short name is looked up, nearest first.
 _PLACES = ("analysis.metadata", "analysis", "study.metadata", "study")
 _SIZES = ("sample_sizes", "sample_size")
+#: There are not so many people; what says so is no sample size.
+_MOST = 1e9
 
 #: What NiMARE calls the types of images, by how repositories spell them (case and " map" aside).
 IMAGE_TYPES = {
@@ -136,7 +138,7 @@ def get_metadata(corpus: xr.Dataset, field: str) -> xr.DataArray:
     shown = np.full(len(number), "", dtype=object)
     shown[text >= 0] = corpus["text_value"].values[text[text >= 0]].astype(object)
     is_number = there & (text < 0)
-    shown[is_number] = [f"{value:.17g}" for value in number[is_number].tolist()]
+    shown[is_number] = [str(facts.plain_number(value)) for value in number[is_number].tolist()]
     words = np.array(shown.tolist(), dtype=np.dtypes.StringDType())
     return xr.DataArray(words, dims="analysis", name=field, coords=ids)
 
@@ -155,7 +157,7 @@ def where_metadata(corpus: xr.Dataset, field: str, op: str, value: Any = None) -
         text (whatever its case); ``exists``. A field that is a list holds when one of its items
         does. Numbers that are written as text compare as numbers. What is not known never holds.
     value
-        What to compare with.
+        A number, text or truth value to compare with; several of them for ``in`` and ``not in``.
 
     Returns
     -------
@@ -171,8 +173,7 @@ def where_metadata(corpus: xr.Dataset, field: str, op: str, value: Any = None) -
     """
     if op not in OPERATORS:
         raise SettingsError(f"op is {op!r}; expected one of {', '.join(OPERATORS)}.")
-    if op in ("in", "not in") and (isinstance(value, str) or not np.iterable(value)):
-        raise SettingsError(f"value is {value!r}; with {op!r} it must be a list of values.")
+    wanted = None if op == "exists" else _wanted(op, value)
     number, text, there = _look_up(corpus, field)
     if op == "exists":
         return _mask(corpus, there)
@@ -180,10 +181,29 @@ def where_metadata(corpus: xr.Dataset, field: str, op: str, value: Any = None) -
     for codes, what in ((text[text >= 0], "text"), (number[there & (text < 0)], "number")):
         unique, place = np.unique(codes, return_inverse=True)
         words = unique.astype(np.int32)
-        meant = _meanings(corpus, words) if what == "text" else unique.tolist()
-        answer = np.array([_holds(each, op, value) for each in meant], bool)
+        meant = (
+            _meanings(corpus, words)
+            if what == "text"
+            else [facts.plain_number(each) for each in unique.tolist()]
+        )
+        answer = np.array([_holds(each, op, wanted) for each in meant], bool)
         holds[text >= 0 if what == "text" else there & (text < 0)] = answer[place]
     return _mask(corpus, holds)
+
+
+def _wanted(op: str, value: Any) -> Any:
+    """What to compare with, as plain values of Python."""
+    if op in ("in", "not in"):
+        if isinstance(value, str) or not np.iterable(value):
+            raise SettingsError(f"value is {value!r}; with {op!r} it must be a list of values.")
+        return [_wanted("==", each) for each in value]
+    plain = value.item() if isinstance(value, np.generic) else value
+    if not isinstance(plain, str | int | float):
+        raise SettingsError(
+            f"value is {value!r}; with {op!r} it must be a number or a text ('in' takes several, "
+            "'exists' none)."
+        )
+    return plain
 
 
 def _meanings(corpus: xr.Dataset, codes: NDArray[np.int32]) -> list[Any]:
@@ -193,10 +213,10 @@ def _meanings(corpus: xr.Dataset, codes: NDArray[np.int32]) -> list[Any]:
 
 
 def _holds(found: Any, op: str, value: Any) -> bool:
-    if op == "contains":
-        return str(value).casefold() in (found if isinstance(found, str) else str(found)).casefold()
     if isinstance(found, list):
         return any(_holds(item, op, value) for item in found)
+    if op == "contains":
+        return str(value).casefold() in str(found).casefold()
     if op in ("in", "not in"):
         return any(_compare(found, "==", each) for each in value) == (op == "in")
     return _compare(found, op, value)
@@ -206,6 +226,11 @@ def _compare(found: Any, op: str, value: Any) -> bool:
     if isinstance(value, int | float) and isinstance(found, str):
         try:
             found = float(found)
+        except ValueError:
+            return op == "!="
+    elif isinstance(found, int | float) and isinstance(value, str):
+        try:
+            value = float(value)
         except ValueError:
             return op == "!="
     try:
@@ -261,7 +286,7 @@ def mean_sample_sizes(corpus: xr.Dataset) -> NDArray[np.float64]:
         codes, place = np.unique(text[text >= 0], return_inverse=True)
         means = np.array([mean_of(meant) for meant in _meanings(corpus, codes)], np.float64)
         number[text >= 0] = means[place]
-        number[~(number > 0)] = np.nan
+        number[~((number > 0) & (number < _MOST))] = np.nan
         size = np.where(np.isnan(size), number, size)
     return size
 
@@ -284,4 +309,4 @@ def _as_size(value: Any) -> float:
         size = math.nan if isinstance(value, bool | list | dict) else float(value)
     except (TypeError, ValueError, OverflowError):
         return math.nan
-    return size if size < 1e9 else math.nan
+    return size if size < _MOST else math.nan

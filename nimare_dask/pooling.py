@@ -13,6 +13,7 @@ from nimare_dask import corpus as _corpus
 from nimare_dask import facts as _facts
 from nimare_dask.corpus import Annotation, Images, annotations_of, studyset_of, weights_of
 from nimare_dask.facts import Facts
+from nimare_dask.metadata import mean_sample_sizes
 from nimare_dask.provenance import with_step
 from nimare_dask.schema import describe
 
@@ -35,7 +36,8 @@ def combine_analyses(corpus: xr.Dataset) -> xr.Dataset:
         One analysis for each study that has any, called ``<study>-<contrasts joined by _>``, with
         the foci and images of all of them in their order. Of a feature the largest weight counts.
         Of other fields lists are joined, texts that differ are joined by ``"; "``, and numbers that
-        differ become a list; so the sample size is the mean of all.
+        differ become a list of all; so the sample size is the mean of all, as after writing and
+        reading.
     """
     study = corpus["analysis_study"].values
     order = np.argsort(study, kind="stable")
@@ -109,14 +111,15 @@ def _pooled_facts(
 
 def _one_of(values: list[Any]) -> Any:
     """What several values say together."""
-    if all(isinstance(value, list) for value in values):
-        return [item for value in values for item in value]
-    unlike = [value for at, value in enumerate(values) if value not in values[:at]]
+    if any(isinstance(value, list) for value in values):  # a list of sizes beside one size
+        lists = [value if isinstance(value, list) else [value] for value in values]
+        return [item for value in lists for item in value]
+    unlike = list({_facts.dump(value): value for value in values}.values())  # True is not 1 here
     if len(unlike) == 1:
         return unlike[0]
-    if all(isinstance(value, str) for value in unlike):
+    if all(isinstance(value, str) for value in values):
         return "; ".join(unlike)
-    return unlike
+    return values if all(isinstance(value, int | float) for value in values) else unlike
 
 
 def _pooled_weights(corpus: xr.Dataset, pooled: NDArray[np.int64], n: int) -> dict[str, Any]:
@@ -143,12 +146,13 @@ def _pooled_weights(corpus: xr.Dataset, pooled: NDArray[np.int64], n: int) -> di
 def _with_pooled_sizes(
     made: xr.Dataset, corpus: xr.Dataset, pooled: NDArray[np.int64], n: int
 ) -> xr.Dataset:
-    """The mean sample size of the analyses that have one."""
+    """Sample sizes from the facts, as readers take them; the mean of those that are no facts."""
     if "analysis_sample_size" not in corpus:
         return made
+    of_facts = mean_sample_sizes(made)
     sizes = corpus["analysis_sample_size"].values
     known = np.isfinite(sizes)
     total = np.bincount(pooled[known], sizes[known], minlength=n)
     count = np.bincount(pooled[known], minlength=n)
-    mean = np.divide(total, count, out=np.full(n, np.nan), where=count > 0)
+    mean = np.divide(total, count, out=of_facts.copy(), where=np.isnan(of_facts) & (count > 0))
     return describe(made.assign(analysis_sample_size=("analysis", mean)))

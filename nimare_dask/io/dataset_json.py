@@ -58,8 +58,6 @@ def parse(path: Path, problems: Problems) -> xr.Dataset | None:
     """Read what can be read; say all that is wrong."""
     document = load_json(path, problems)
     if document is None:
-        if not problems.n_errors:
-            problems.error("", "found null; expected studies by their ids.")
         return None
     if not isinstance(document, dict) or not any(
         isinstance(study, dict) and "contrasts" in study for study in document.values()

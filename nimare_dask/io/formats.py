@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+import warnings
 import zlib
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -13,7 +14,7 @@ from typing import Any
 import xarray as xr
 
 from nimare_dask.corpus import open_corpus, save_corpus
-from nimare_dask.errors import NimareDaskError, SettingsError, SourceFormatError
+from nimare_dask.errors import CorpusWarning, NimareDaskError, SettingsError, SourceFormatError
 from nimare_dask.io.problems import Problem, Problems, settle
 from nimare_dask.provenance import with_step
 
@@ -127,7 +128,7 @@ def read_studies(
     path
         A file or folder: NIMADS (.json, .json.gz), Sleuth text, a table (.csv, .tsv, .xlsx), a
         NiMARE or NeuroStore parquet studyset, a legacy NiMARE dataset (.json), a pubget folder, a
-        folder of Neurosynth files, or a corpus.
+        folder of Neurosynth files (studies without coordinates are kept), or a corpus.
     format
         One of :data:`FORMATS`; told by the path by default.
     annotations
@@ -211,7 +212,8 @@ def _read_neurosynth(folder: Path) -> xr.Dataset:
     for matrix in sorted(folder.glob("*_features.npz")):
         stem = matrix.name.split("_source-")[0]
         pairs.append((matrix, only(f"{stem}*vocabulary.txt")))
-    return read_neurosynth(only("*coordinates.tsv*"), only("*metadata.tsv*"), pairs)
+    tables = only("*coordinates.tsv*"), only("*metadata.tsv*")
+    return read_neurosynth(*tables, pairs, allow_empty=True)
 
 
 def validate(path: str | Path, *, annotations: Sequence[str | Path] = ()) -> list[Problem]:
@@ -236,7 +238,11 @@ def validate(path: str | Path, *, annotations: Sequence[str | Path] = ()) -> lis
     try:
         name = format_of(target)
         if name in ("corpus", "neurosynth"):
-            corpus = read_studies(target, format=name)
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", CorpusWarning)
+                corpus = read_studies(target, format=name)
+            for each in caught:
+                problems.warn("", str(each.message))
         else:
             _refuse_unknown(name, FORMATS)
             corpus = _parse(name, target, problems, annotations, {})

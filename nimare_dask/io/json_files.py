@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,15 @@ import orjson
 
 from nimare_dask.io.problems import Problems, show
 from nimare_dask.io.text_files import read_bytes
-from nimare_dask.kernels.text import repeats_a_key
+from nimare_dask.kernels.text import keys_and_depth, repeats_a_key
+
+#: Objects and lists in each other; libraries that write JSON end at 254.
+_DEEPEST = 200
+#: Escapes of JSON of which the last kind is half a character: a surrogate without its other half.
+_ESCAPES = re.compile(
+    r"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
 
 
 @contextmanager
@@ -37,7 +46,8 @@ def load_json(path: Path, problems: Problems) -> Any:
     """The content of a JSON file, plain or compressed; None, and a problem, when it has none.
 
     NaN and Infinity, which Python writes and JSON forbids, are read. Where an object has a key
-    twice the last one counts, and that is a warning.
+    twice the last one counts, and that is a warning; so is half a character (a lone surrogate, as
+    texts that were cut off have), which is read as U+FFFD.
     """
     data = read_bytes(path, problems, "JSON")
     if data is None:
@@ -46,14 +56,32 @@ def load_json(path: Path, problems: Problems) -> Any:
     if not data[:100].strip() and not data.strip():
         problems.error("", "it is empty; expected JSON.")
         return None
-    # Looking for keys that are there twice needs no interpreter, so it goes on beside reading.
+    if data[:100].strip() == b"null":
+        problems.error("", "found null; there is nothing in it.")
+        return None
+    # Looking over the text needs no interpreter, so it goes on beside reading.
     with ThreadPoolExecutor(1) as beside, without_collection():
-        repeated = beside.submit(repeats_a_key, data)
+        looked = beside.submit(_look_over, data)
         try:
             document = orjson.loads(data)
         except ValueError:
+            document = None
+        repeated, n_keys, depth = looked.result()
+        if depth > _DEEPEST:
+            problems.error(
+                "", f"its objects lie in each other too deeply ({depth:,}); expected a few levels."
+            )
+            return None
+        if document is None:
             return _load_leniently(data, problems)
-        return document if repeated.result() == "no" else _load_leniently(data, problems)
+        if repeated == "unsure":  # then a key less in what was read tells
+            repeated = "no" if keys_and_depth(orjson.dumps(document))[0] == n_keys else "yes"
+        return document if repeated == "no" else _load_leniently(data, problems)
+
+
+def _look_over(data: bytes) -> tuple[str, int, int]:
+    """Whether a key is there twice in an object, the number of keys, and the depth."""
+    return repeats_a_key(data), *keys_and_depth(data)
 
 
 def _load_leniently(data: bytes, problems: Problems) -> Any:
@@ -74,15 +102,12 @@ def _load_leniently(data: bytes, problems: Problems) -> Any:
         return made
 
     try:
-        document = json.loads(text, object_pairs_hook=merge)
+        document = json.loads(_without_halves(text, problems), object_pairs_hook=merge)
     except json.JSONDecodeError as error:
         problems.error(
             f"line {error.lineno}, column {error.colno}",
             f"{error.msg}; expected JSON: is the file whole?",
         )
-        return None
-    except RecursionError:
-        problems.error("", "its objects lie in each other too deeply; expected a few levels.")
         return None
     except ValueError as error:  # a number of thousands of digits
         problems.error("", f"{error}; expected JSON with numbers that a computer holds.")
@@ -95,3 +120,16 @@ def _load_leniently(data: bytes, problems: Problems) -> Any:
                 "often in all); the last one counts.",
             )
     return document
+
+
+def _without_halves(text: str, problems: Problems) -> str:
+    """The same JSON without halves of characters, which no file can hold."""
+    first = next((each for each in _ESCAPES.finditer(text) if each[1]), None)
+    if first is None:
+        return text
+    count = sum(bool(each[1]) for each in _ESCAPES.finditer(text))
+    problems.warn(
+        f"line {text.count(chr(10), 0, first.start()) + 1}",
+        f"{first[1]} is half a character; {count:,} are like this and are read as U+FFFD.",
+    )
+    return _ESCAPES.sub(lambda found: r"\ufffd" if found[1] else found[0], text)

@@ -92,9 +92,13 @@ def _parse(
     draft.studyset = without_nothing(document, ("studies",))
     _Reader(draft, problems).read(document["studies"])
     for number, source in enumerate(annotations):
-        notes = _document(source, problems)
+        label = Path(source).name if isinstance(source, str | Path) else f"annotation {number}"
+        own = Problems(problems.path)
+        notes = _document(source, own)
+        for each in own.found:
+            tell = problems.error if each.severity == "error" else problems.warn
+            tell(f"{label}, {each.place}" if each.place else label, each.message)
         if notes is not None:
-            label = Path(source).name if isinstance(source, str | Path) else f"annotation {number}"
             read_annotation(notes, label, draft, problems)
     if problems.n_errors:
         return None

@@ -77,7 +77,10 @@ def _packed(plain: BinaryIO, target: Path) -> Iterator[IO[bytes]]:
 
 
 def _dump(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:  # a whole number of more than 64 bits
+        return facts.dump(value, default=lambda each: each.item()).encode()
 
 
 def _nest(found: Mapping[str, Any]) -> dict[str, Any]:

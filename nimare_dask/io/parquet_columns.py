@@ -134,7 +134,8 @@ def as_column(found: Column, n: int, text: Any, corpus: xr.Dataset) -> tuple[Any
     is_json = np.append(corpus["text_is_json"].values, False)[found.text]
     if (found.text < 0).all():
         whole = (found.number == np.trunc(found.number)) & ~_is_minus_zero(found.number)
-        if whole.all():
+        # Beyond 2**53 whole numbers are floats: not all of them are an int64.
+        if (whole & (np.abs(found.number) <= 2**53)).all():
             number = np.where(missing, 0, number).astype(np.int64)
         return arrow.array(number, mask=missing), is_single
     if (found.text >= 0).all() and not is_json.any():

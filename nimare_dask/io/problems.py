@@ -15,7 +15,7 @@ from typing import Literal
 from nimare_dask.errors import CorpusWarning, SourceFormatError
 
 Severity = Literal["error", "warning"]
-#: Further problems of a file are counted, not kept.
+#: Errors, and warnings, that are kept of a file; further ones are counted.
 MOST = 10_000
 #: Problems that a message shows; `nimare-dask validate` shows all.
 _SHOWN = 5
@@ -56,16 +56,14 @@ class Problems:
     def error(self, place: str, message: str) -> None:
         """Add what keeps the file from being read."""
         self.n_errors += 1
-        self._keep(Problem(place, "error", message))
+        if self.n_errors <= MOST:
+            self.found.append(Problem(place, "error", message))
 
     def warn(self, place: str, message: str) -> None:
         """Add what was treated in a way that the message says."""
         self.n_warnings += 1
-        self._keep(Problem(place, "warning", message))
-
-    def _keep(self, problem: Problem) -> None:
-        if len(self.found) < MOST:
-            self.found.append(problem)
+        if self.n_warnings <= MOST:
+            self.found.append(Problem(place, "warning", message))
 
 
 def show(value: object, longest: int = 60) -> str:

@@ -11,6 +11,8 @@ _QUOTE, _BACKSLASH, _COLON, _OPEN, _CLOSE = 34, 92, 58, 123, 125
 #: Keys of one object, and keys of all objects that are open at once, that are compared.
 _MOST_KEYS, _MOST_OPEN, _DEEPEST = 64, 4096, 512
 _NO, _YES, _UNSURE = 0, 1, 2
+#: [ { and ] }
+_OPENING, _CLOSING = (91, 123), (93, 125)
 
 
 @njit(nogil=True, cache=True)
@@ -67,3 +69,42 @@ def repeats_a_key(data: bytes) -> Literal["no", "yes", "unsure"]:
     """
     answers: tuple[Literal["no"], Literal["yes"], Literal["unsure"]] = ("no", "yes", "unsure")
     return answers[int(_repeats_a_key(np.frombuffer(data, np.uint8)))]
+
+
+@njit(nogil=True, cache=True)
+def _look_over(text):  # type: ignore[no-untyped-def]
+    count = level = deepest = 0
+    inside = False
+    at = 0
+    while at < text.shape[0]:
+        byte = text[at]
+        if inside:
+            if byte == _BACKSLASH:
+                at += 1
+            elif byte == _QUOTE:
+                inside = False
+        elif byte == _QUOTE:
+            inside = True
+        elif byte == _COLON:
+            count += 1
+        elif byte in _OPENING:
+            level += 1
+            deepest = max(deepest, level)
+        elif byte in _CLOSING:
+            level -= 1
+        at += 1
+    return count, deepest
+
+
+def keys_and_depth(data: bytes) -> tuple[int, int]:
+    """Look over a JSON text without reading it.
+
+    Returns
+    -------
+    n_keys
+        Keys of all objects: the colons that are not in a string.
+    depth
+        How many objects and lists lie in each other: 1 for ``{}``, 0 for a number.
+    """
+    n_keys, depth = _look_over(np.frombuffer(data, np.uint8))
+    return int(n_keys), int(depth)

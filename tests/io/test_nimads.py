@@ -512,3 +512,27 @@ def test_read_nimads__as_nimare_reads(path: Path, rewritten: bool, tmp_path: Pat
     assert set(corpus["feature"].values.tolist() if "feature" in corpus.dims else []) == {
         label for label in theirs.get_labels()
     }
+
+
+@pytest.mark.parametrize("number", [2**64, -(2**64), 10**30])
+def test_write_nimads__whole_numbers_beyond_64_bits(number: int) -> None:
+    analysis = {"id": "1", "points": [{"coordinates": [0, 0, 0]}], "metadata": {"m": [number]}}
+    study = {"id": "s", "metadata": {"n": number}, "analyses": [analysis]}
+    studyset = {"id": "x", "studies": [study]}
+    assert facts.values(again(read(studyset, ())), "study.metadata.n")[1] == [float(number)]
+
+
+@pytest.mark.parametrize("text", [None, "", "null", "{", "[1]"])
+def test_read_nimads__an_annotation_that_is_none_is_named(text: str | None, tmp_path: Path) -> None:
+    studyset, notes = tmp_path / "set.json", tmp_path / "notes.json"
+    studyset.write_text(json.dumps(STUDYSET))
+    if text is not None:
+        notes.write_text(text)
+    with pytest.raises(SourceFormatError, match=r"notes\.json"):
+        read_nimads(studyset, notes)
+
+
+def test_read_nimads__null_is_no_studyset(tmp_path: Path) -> None:
+    (tmp_path / "set.json").write_text("null")
+    with pytest.raises(SourceFormatError, match="found null"):
+        read_nimads(tmp_path / "set.json")
