@@ -68,7 +68,7 @@ def test_load_json__the_last_of_a_key_counts(tmp_path: Path) -> None:
         (b'{"a": "b\xff"}', "byte 8: invalid start byte"),
         (b"\xff\xfe{\0}\0", "byte 0: "),
         (b"\x1f\x8b\x08\0", "it is not a whole gzip file"),
-        (gzip.compress(b"[1, 2, 3]")[:-9], "it is not a whole gzip file"),
+        (gzip.compress(b"[1, 2, 3]", mtime=0)[:-9], "it is not a whole gzip file"),
         (b'{"a": ' + b"1" * 5000 + b"}}", "Exceeds the limit"),
         (b"[" * 300 + b"]" * 300, "its objects lie in each other too deeply (300)"),
         (b'{"a":' * 100_000, "its objects lie in each other too deeply (100,000)"),
