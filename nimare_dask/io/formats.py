@@ -306,7 +306,13 @@ def write_studies(
     module, function = WRITERS[name]
     write = getattr(import_module(f"nimare_dask.io.{module}"), function)
     written = write(corpus, target, overwrite=overwrite)
-    return [written] if isinstance(written, Path) else list(written)
+    if isinstance(written, Path):
+        return [written]
+    # Feature matrices of Neurosynth come as pairs with their vocabularies.
+    paths: list[Path] = []
+    for part in written:
+        paths += [part] if isinstance(part, Path) else [path for pair in part for path in pair]
+    return paths
 
 
 def _format_to_write(path: Path) -> str:
