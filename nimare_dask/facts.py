@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +31,13 @@ LEVELS = {
 }
 NAMES = ("field", "field_n_facts", "fact_row", "fact_number", "fact_text")
 TEXTS = ("text_value", "text_is_json")
+#: As Python's json does it: keys in order, and nothing but what JSON knows.
+_PLAIN = (
+    orjson.OPT_SORT_KEYS
+    | orjson.OPT_PASSTHROUGH_DATACLASS
+    | orjson.OPT_PASSTHROUGH_DATETIME
+    | orjson.OPT_PASSTHROUGH_SUBCLASS
+)
 #: Whole numbers beyond this are not all float64; they are kept as text.
 _EXACT = 2**53
 
@@ -42,7 +50,18 @@ class JsonText(str):
 
 def dump(value: Any, *, default: Callable[[Any], Any] | None = None) -> str:
     """JSON as facts hold it; `default` makes something of what JSON does not know."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=default)
+    try:
+        text = orjson.dumps(value, default=default, option=_PLAIN)
+    except TypeError:  # whole numbers beyond 64 bits, keys that are no text, half characters
+        return _dump_slowly(value, default)
+    # NaN and infinity are null to orjson, and names of their own to Python.
+    return _dump_slowly(value, default) if b"null" in text else text.decode()
+
+
+def _dump_slowly(value: Any, default: Callable[[Any], Any] | None) -> str:
+    return json.dumps(
+        value, ensure_ascii=False, sort_keys=True, default=default, separators=(",", ":")
+    )
 
 
 class Column(NamedTuple):
@@ -64,8 +83,10 @@ class Facts:
         """Add one fact; None is none."""
         if value is None:
             return
-        self._rows.setdefault(name, []).append(row)
-        self._values.setdefault(name, []).append(value)
+        if name not in self._rows:
+            self._rows[name], self._values[name] = [], []
+        self._rows[name].append(row)
+        self._values[name].append(value)
 
     def extend(self, name: str, rows: Sequence[int], values: Sequence[Any]) -> None:
         """Add facts of many rows, none of which is None."""
@@ -120,6 +141,11 @@ class Facts:
             is_json = kinds == {JsonText}
             places = [texts.setdefault((str(each), is_json), len(texts)) for each in unique]
             text = np.asarray(places, np.int32)[codes]
+        elif kinds <= {list, dict}:
+            seen: dict[str, int] = {}
+            which = [seen.setdefault(each, len(seen)) for each in map(dump, values)]
+            places = [texts.setdefault((each, True), len(texts)) for each in seen]
+            text = np.asarray(places, np.int32)[which]
         elif kinds == {float} and np.isfinite(floats := np.asarray(values)).all():
             number = floats
         else:

@@ -203,3 +203,22 @@ def test_check__counts_that_do_not_add_up() -> None:
     wrong = corpus.assign(fact_text=corpus["fact_text"] + 1)
     with pytest.raises(SchemaError, match="a text that is not there"):
         check(wrong)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"b": [1, 2.5], "a": "é"}, '{"a":"é","b":[1,2.5]}'),
+        ([None, True], "[null,true]"),
+        ([float("nan"), float("-inf")], "[NaN,-Infinity]"),
+        ([2**70], f"[{2**70}]"),
+        ({2: "x"}, '{"2":"x"}'),
+        (["\ud800"], '["\ud800"]'),
+    ],
+    ids=["plain", "null", "not finite", "long", "key", "half"],
+)
+def test_dump__is_compact_and_what_python_reads(value: Any, text: str) -> None:
+    assert facts.dump(value) == text
+    assert repr(json.loads(text)) == repr(
+        {str(key): value[key] for key in sorted(value)} if isinstance(value, dict) else value
+    )

@@ -85,7 +85,7 @@ def test_get_metadata__numbers_texts_and_lists() -> None:
     values = [3.2, "x", 2010, [1, "é"], True, None, 2**60, 1e300, ""]
     found = get_metadata(corpus_with(values), "x").values.tolist()
     assert found == [
-        *("3.2", "x", "2010", '[1, "é"]', "true", "", str(2**60), "1e+300", ""),
+        *("3.2", "x", "2010", '[1,"é"]', "true", "", str(2**60), "1e+300", ""),
     ]
     plain = get_metadata(corpus_with([0.1, None, 5]), "x")
     assert plain.dtype == float and plain.values.tolist()[::2] == [0.1, 5]

@@ -237,17 +237,19 @@ class _Reader:
         taken = {"coordinates", "space"}
         for key in sorted(self._keys() - taken):
             column = self._column(key)
-            if {*map(type, column)} <= {list, type(None)} and not any(column):
+            if {*map(type, column)} <= {list, type(None)}:
+                there = [at for at in kept if column[at]]
+            else:  # a NaN is not itself
+                there = [
+                    at
+                    for at in kept
+                    if (value := column[at]) is not None
+                    and value != []
+                    and value != MISSING
+                    and value == value
+                ]
+            if not there:
                 continue
-            # A NaN is not itself.
-            there = [
-                at
-                for at in kept
-                if (value := column[at]) is not None
-                and value != []
-                and value != MISSING
-                and value == value
-            ]
             if any(key in NESTED and isinstance(column[at], dict) for at in there):
                 for at in there:
                     add_facts(self.draft, "focus", int(rows[at]), {key: column[at]})

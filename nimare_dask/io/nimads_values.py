@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from nimare_dask.draft import Draft
@@ -46,12 +47,19 @@ def add_facts(
     draft: Draft, level: str, row: int, values: Mapping[str, Any], taken: Collection[str] = ()
 ) -> None:
     """Add what an object says beside what was `taken` of it; empty lists say nothing."""
+    add = draft.facts.add
     for key, value in values.items():
         if key in taken or is_missing(value) or value == []:
             continue
         if key in NESTED and isinstance(value, Mapping):
             for inner, content in value.items():
                 if not is_missing(content):
-                    draft.facts.add(f"{level}.{key}.{inner}", row, content)
+                    add(f"{level}.{key}.{inner}", row, content)
         else:
-            draft.facts.add(f"{level}.{literal(key)}", row, value)
+            add(_field(level, key), row, value)
+
+
+@lru_cache(4096)
+def _field(level: str, key: str) -> str:
+    """Name of the field of a key; documents have a hundred thousand times the same few."""
+    return f"{level}.{literal(key)}"

@@ -106,12 +106,12 @@ def value_texts(
     """
     texts: list[JsonText | None] = [None] * n
     for kind, column in values.items():
-        head = f'[{{"kind": {dump(kind)}, "value": '
+        head = f'[{{"kind":{dump(kind)},"value":'
         rows = np.flatnonzero(np.isfinite(column))
         # Most values are there many times, and are spelt once.
         unique, place = np.unique(column[rows], return_inverse=True)
         shown = unique.astype(np.int64).tolist() if kind in whole else unique.tolist()
-        alone = [JsonText(f"{head}{value!r}}}]") for value in shown]
+        alone = [JsonText(f"{head}{dump(value)}}}]") for value in shown]
         for row, at in zip(rows.tolist(), place.tolist(), strict=True):
             before = texts[row]
             texts[row] = alone[at] if before is None else _joined(before, alone[at])
@@ -119,7 +119,7 @@ def value_texts(
 
 
 def _joined(first: str, second: str) -> JsonText:
-    return JsonText(f"{first[:-1]}, {second[1:]}")
+    return JsonText(f"{first[:-1]},{second[1:]}")
 
 
 def as_column(found: Column, n: int, text: Any, corpus: xr.Dataset) -> tuple[Any, bool]:

@@ -154,8 +154,8 @@ BRIEF = replace(
     fits={"few": 3, "many": 1, "all": 1},
     peer_each={"few": 7, "many": 3},
     peer_fits={"few": 2, "many": 1},
+    memory={"few": (500, 2000), "many": (50, 200)},
     peer_shuffles=(1, 6),
-    peer_differences=(10, 30),
     peer_pair_runs=1,
 )
 

@@ -43,13 +43,19 @@ def _peer_nimads(paths: list[Path]) -> Any:
     from nimare.studyset import Studyset
 
     annotations = [json.loads(path.read_text(encoding="utf-8")) for path in paths[1:]]
-    return Studyset(str(paths[0]), target=None, annotations=annotations)
+    return _with_foci(Studyset(str(paths[0]), target=None, annotations=annotations))
 
 
 def _peer_parquet(paths: list[Path]) -> Any:
     from nimare.studyset import Studyset
 
-    return Studyset.from_parquet(str(paths[0]))
+    return _with_foci(Studyset.from_parquet(str(paths[0])))
+
+
+def _with_foci(studyset: Any) -> Any:
+    """A studyset with its table of coordinates, which NiMARE makes when it is first asked for."""
+    studyset.coordinates  # noqa: B018
+    return studyset
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,7 @@ def measure(job: str, folder: Path) -> dict[str, Any]:
     seconds = time_runs(once, RUNS)
     studyset = found[0]
     sizes = {"n_analysis": len(studyset.ids), "n_study": len(studyset.study_ids)}
-    peak = peak_mb()  # before the table of coordinates is made
-    return {"seconds": seconds, "peak_mb": peak, **sizes, "n_focus": len(studyset.coordinates)}
+    return {"seconds": seconds, "peak_mb": peak_mb(), **sizes, "n_focus": len(studyset.coordinates)}
 
 
 def main() -> None:

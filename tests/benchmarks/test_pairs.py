@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -357,7 +358,8 @@ def real(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[I
 def test_job__reaches_what_it_must(job: str, real: tuple[Inputs, Path]) -> None:
     inputs, folder = real
     peer = measure_peer(inputs, [job], folder, say=print)
-    for _ in range(2):  # a machine has bad moments; a target that is missed is missed twice
+    for pause in (0, 1, 30):  # a machine has bad moments; what is missed is missed three times
+        time.sleep(pause)
         ours = measure_ours(inputs, [job], folder, threads=[n_cores()], say=print)
         rows = report.rows(ours, peer, inputs)
         missed = [

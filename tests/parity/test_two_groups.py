@@ -435,7 +435,7 @@ def test_neurosynth(tmp_path: Path, data_folder: Path) -> None:
 
 @pytest.mark.slow
 def test_null_distributions__of_own_random_numbers() -> None:
-    pair, n = groups("pain"), 150
+    pair, n = groups("pain"), 60
     args = (pair.first, pair.second)
     settings: dict[str, Any] = {"space": space(), "n_iters": n, "random_state": 0}
     theirs = peer_subtraction(pair.studysets, space(), n_iters=n)

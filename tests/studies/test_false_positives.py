@@ -16,7 +16,7 @@ from tests.studies.false_positives import ESTIMATORS, INFERENCE, Outcome
 
 DESIGNS = (20, 50)
 #: Corpora of each design, and iterations: p < 0.05 has probability 5 / 100.
-REPEATS, N_ITERS = 100, 99
+REPEATS, N_ITERS = 60, 99
 
 
 def assert_within(outcome: Outcome) -> None:

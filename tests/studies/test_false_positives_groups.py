@@ -247,7 +247,7 @@ def test_one_null__has_the_error_rate_that_it_says(real: xr.Dataset) -> None:
 def test_correct_pair__has_the_error_rate_that_it_says(
     real: xr.Dataset, name: str, sizes: tuple[int, int], n_iters: int
 ) -> None:
-    outcome = study_of.pair_study(name, real, sizes, coarse_space(), repeats=150, n_iters=n_iters)
+    outcome = study_of.pair_study(name, real, sizes, coarse_space(), repeats=80, n_iters=n_iters)
     assert_within(list(study_of.pair_rows(name, sizes, outcome)))
     assert (outcome.expected <= 0.05 + 1e-12).all()
 
@@ -256,7 +256,7 @@ def test_correct_pair__has_the_error_rate_that_it_says(
 @pytest.mark.realdata
 @unknown_spaces
 def test_feature_null__has_the_error_rate_that_it_says_for_each_feature(real: xr.Dataset) -> None:
-    outcome = study_of.annotation_study(real, REAL.features, coarse_space(), repeats=50, n_iters=99)
+    outcome = study_of.annotation_study(real, REAL.features, coarse_space(), repeats=30, n_iters=99)
     assert_within(list(study_of.pooled_rows(outcome)))
     assert study_of.features_outside(outcome) == []
     assert (outcome.expected <= 0.05 + 1e-12).all()
