@@ -72,16 +72,25 @@ class Draft:
         self.add_foci([analysis], [xyz], [space])
         return self.n_foci - 1
 
-    def add_foci(self, analysis: ArrayLike, xyz: ArrayLike, space: Sequence[str]) -> None:
-        """Add many foci: the analysis, (focus,), coordinates, (focus, 3), and space of each."""
+    def add_foci(
+        self, analysis: Sequence[int] | NDArray[Any], xyz: ArrayLike, space: str | Sequence[str]
+    ) -> None:
+        """Add many foci: the analysis, (focus,), coordinates, (focus, 3), and space of each.
+
+        A space by itself is that of all of them.
+        """
         self.focus_analysis.append(analysis)
         self.focus_xyz.append(xyz)
+        self.n_foci += len(analysis)
+        if isinstance(space, str):
+            code = self.spaces.setdefault(space, len(self.spaces))
+            self.focus_space.append(np.full(len(analysis), code))
+            return
         names = dict.fromkeys(space)
         codes = [self.spaces.setdefault(name, len(self.spaces)) for name in names]
         self.focus_space.append(
             np.full(len(space), codes[0]) if len(codes) == 1 else [self.spaces[n] for n in space]
         )
-        self.n_foci += len(space)
 
     def add_image(self, analysis: int, kind: str, path: str, space: str = "") -> int:
         """Add an image; its row, as facts name it."""

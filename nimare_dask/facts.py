@@ -52,16 +52,27 @@ def dump(value: Any, *, default: Callable[[Any], Any] | None = None) -> str:
     """JSON as facts hold it; `default` makes something of what JSON does not know."""
     try:
         text = orjson.dumps(value, default=default, option=_PLAIN)
+        # NaN and infinity are null to orjson, and names of their own to Python.
+        if b"null" not in text:
+            return text.decode()
     except TypeError:  # whole numbers beyond 64 bits, keys that are no text, half characters
-        return _dump_slowly(value, default)
-    # NaN and infinity are null to orjson, and names of their own to Python.
-    return _dump_slowly(value, default) if b"null" in text else text.decode()
-
-
-def _dump_slowly(value: Any, default: Callable[[Any], Any] | None) -> str:
+        pass
     return json.dumps(
         value, ensure_ascii=False, sort_keys=True, default=default, separators=(",", ":")
     )
+
+
+def _dump_all(values: Sequence[Any]) -> tuple[list[int], list[str]]:
+    """Of each value which of the distinct texts it is; and these."""
+    seen: dict[bytes, int] = {}
+    try:
+        which = [seen.setdefault(orjson.dumps(each, option=_PLAIN), len(seen)) for each in values]
+        if not any(b"null" in text for text in seen):
+            return which, [text.decode() for text in seen]
+    except TypeError:
+        pass
+    texts: dict[str, int] = {}
+    return [texts.setdefault(dump(each), len(texts)) for each in values], list(texts)
 
 
 class Column(NamedTuple):
@@ -142,9 +153,8 @@ class Facts:
             places = [texts.setdefault((str(each), is_json), len(texts)) for each in unique]
             text = np.asarray(places, np.int32)[codes]
         elif kinds <= {list, dict}:
-            seen: dict[str, int] = {}
-            which = [seen.setdefault(each, len(seen)) for each in map(dump, values)]
-            places = [texts.setdefault((each, True), len(texts)) for each in seen]
+            which, distinct = _dump_all(values)
+            places = [texts.setdefault((each, True), len(texts)) for each in distinct]
             text = np.asarray(places, np.int32)[which]
         elif kinds == {float} and np.isfinite(floats := np.asarray(values)).all():
             number = floats

@@ -10,13 +10,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import orjson
 
 from nimare_dask.io.problems import Problems, show
 from nimare_dask.io.text_files import read_bytes
-from nimare_dask.kernels.text import keys_and_depth, repeats_a_key
+from nimare_dask.kernels.text import keys_and_depth, look_over
 
 #: Objects and lists in each other; libraries that write JSON end at 254.
 _DEEPEST = 200
@@ -61,7 +62,9 @@ def load_json(path: Path, problems: Problems) -> Any:
         return None
     # Looking over the text needs no interpreter, so it goes on beside reading.
     with ThreadPoolExecutor(1) as beside, without_collection():
-        looked = beside.submit(_look_over, data)
+        begun = Event()
+        looked = beside.submit(_look_over, data, begun)
+        begun.wait()  # else reading would keep the interpreter from it until the end
         try:
             document = orjson.loads(data)
         except ValueError:
@@ -79,9 +82,10 @@ def load_json(path: Path, problems: Problems) -> Any:
         return document if repeated == "no" else _load_leniently(data, problems)
 
 
-def _look_over(data: bytes) -> tuple[str, int, int]:
+def _look_over(data: bytes, begun: Event) -> tuple[str, int, int]:
     """Whether a key is there twice in an object, the number of keys, and the depth."""
-    return repeats_a_key(data), *keys_and_depth(data)
+    begun.set()
+    return look_over(data)
 
 
 def _load_leniently(data: bytes, problems: Problems) -> Any:

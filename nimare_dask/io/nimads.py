@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from itertools import chain
+from itertools import chain, compress
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -190,8 +191,9 @@ class _Reader:
             self.points.extend(points)
             self.n_points.append(len(points))
             self.places.append(where)
-            for at, image in self._objects(analysis.get("images"), f"{where}.images"):
-                self._read_image(image, row, at)
+            if (images := analysis.get("images")) is not None and images != []:
+                for at, image in self._objects(images, f"{where}.images"):
+                    self._read_image(image, row, at)
 
     def _check_weights(self, analysis: Mapping[str, Any], place: str) -> None:
         conditions: Any = analysis.get("conditions")
@@ -232,13 +234,15 @@ class _Reader:
         rows = np.cumsum(good) - 1
         spaces = self._spaces(self._column("space"))
         kept = range(len(good)) if good.all() else np.flatnonzero(good).tolist()
-        placed = spaces if good.all() else [spaces[at] for at in kept]
+        placed = spaces if isinstance(spaces, str) or good.all() else [spaces[at] for at in kept]
         self.draft.add_foci(owner[good], xyz[good], placed)
         taken = {"coordinates", "space"}
         for key in sorted(self._keys() - taken):
             column = self._column(key)
             if {*map(type, column)} <= {list, type(None)}:
-                there = [at for at in kept if column[at]]
+                there = list(
+                    compress(kept, column if good.all() else map(column.__getitem__, kept))
+                )
             else:  # a NaN is not itself
                 there = [
                     at
@@ -272,7 +276,7 @@ class _Reader:
     def _column(self, key: str) -> list[Any]:
         """What every point says of one thing."""
         try:
-            return [point[key] for point in self.points]
+            return list(map(itemgetter(key), self.points))
         except KeyError:
             return [point.get(key) for point in self.points]
 
@@ -319,12 +323,12 @@ class _Reader:
             "with its analysis.",
         )
 
-    def _spaces(self, found: list[Any]) -> list[str]:
-        """Name of the space of each point."""
+    def _spaces(self, found: list[Any]) -> str | list[str]:
+        """Name of the space of each point; by itself where it is that of all."""
         with suppress(TypeError):  # of what cannot be in a set, and is no name
             names = {*found}
             if {*map(type, names)} <= {str} and not names & {"", MISSING}:
-                return found
+                return found[0] if len(names) == 1 else found
         for number, space in enumerate(found):
             if type(space) is not str or space == MISSING or not space:
                 if not is_missing(space) and space != "":

@@ -49,7 +49,10 @@ def add_facts(
     """Add what an object says beside what was `taken` of it; empty lists say nothing."""
     add = draft.facts.add
     for key, value in values.items():
-        if key in taken or is_missing(value) or value == []:
+        kind = type(value)
+        if key in taken or (kind is not str and kind is not int and is_missing(value)):
+            continue
+        if value == MISSING or value == []:
             continue
         if key in NESTED and isinstance(value, Mapping):
             for inner, content in value.items():

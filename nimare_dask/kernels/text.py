@@ -11,6 +11,7 @@ _QUOTE, _BACKSLASH, _COLON, _OPEN, _CLOSE = 34, 92, 58, 123, 125
 #: Keys of one object, and keys of all objects that are open at once, that are compared.
 _MOST_KEYS, _MOST_OPEN, _DEEPEST = 64, 4096, 512
 _NO, _YES, _UNSURE = 0, 1, 2
+_ANSWERS: tuple[Literal["no"], Literal["yes"], Literal["unsure"]] = ("no", "yes", "unsure")
 #: [ { and ] }
 _OPENING, _CLOSING = (91, 123), (93, 125)
 
@@ -67,8 +68,7 @@ def repeats_a_key(data: bytes) -> Literal["no", "yes", "unsure"]:
 
     ``unsure`` where keys are escaped or objects are very large or deep.
     """
-    answers: tuple[Literal["no"], Literal["yes"], Literal["unsure"]] = ("no", "yes", "unsure")
-    return answers[int(_repeats_a_key(np.frombuffer(data, np.uint8)))]
+    return _ANSWERS[int(_repeats_a_key(np.frombuffer(data, np.uint8)))]
 
 
 @njit(nogil=True, cache=True)
@@ -94,6 +94,21 @@ def _look_over(text):  # type: ignore[no-untyped-def]
             level -= 1
         at += 1
     return count, deepest
+
+
+@njit(nogil=True, cache=True)
+def _look_over_all(text):  # type: ignore[no-untyped-def]
+    n_keys, depth = _look_over(text)
+    return _repeats_a_key(text), n_keys, depth
+
+
+def look_over(data: bytes) -> tuple[Literal["no", "yes", "unsure"], int, int]:
+    """What :func:`repeats_a_key` and :func:`keys_and_depth` give, in one call of a kernel.
+
+    One call, because between two the interpreter would be needed, which may be busy reading.
+    """
+    repeats, n_keys, depth = _look_over_all(np.frombuffer(data, np.uint8))
+    return _ANSWERS[int(repeats)], int(n_keys), int(depth)
 
 
 def keys_and_depth(data: bytes) -> tuple[int, int]:
