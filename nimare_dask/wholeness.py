@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -91,9 +92,10 @@ def _check_facts(corpus: xr.Dataset) -> None:
 
 def refuse_duplicates(name: str, values: NDArray[Any]) -> None:
     """Raise SchemaError where one of `values` is there twice."""
-    unique, counts = np.unique(values, return_counts=True)
-    if (counts > 1).any():
+    # Not np.unique: numpy 2.4 dies (SIGSEGV) sorting long texts of two arrays put together.
+    twice = sorted(text for text, count in Counter(values.tolist()).items() if count > 1)
+    if twice:
         raise SchemaError(
-            f"{name} has {(counts > 1).sum():,} names more than once "
-            f"({shorten(unique[counts > 1].tolist())}); each must be unique."
+            f"{name} has {len(twice):,} names more than once ({shorten(twice)}); each must be "
+            "unique."
         )
