@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         SelectionError,
         SettingsError,
         SourceFormatError,
+        StoreAccessError,
         StoreExistsError,
         UnknownLabelError,
         WorkerError,
@@ -83,7 +84,7 @@ if TYPE_CHECKING:
     )
     from nimare_dask.nulls.monte_carlo import monte_carlo_null
     from nimare_dask.nulls.relocation import Enhancement
-    from nimare_dask.nulls.stored import extend_null, open_null
+    from nimare_dask.nulls.stored import extend_null, open_null, run_batches
     from nimare_dask.pooling import combine_analyses
     from nimare_dask.selection import has_label, is_analysis, is_study, select
     from nimare_dask.simulate import simulate_corpus
@@ -115,6 +116,7 @@ _HOME = {
     "SettingsError": "errors",
     "SourceFormatError": "errors",
     "Space": "space",
+    "StoreAccessError": "errors",
     "StoreExistsError": "errors",
     "StudyWeights": "estimators.mkda_density",
     "Targets": "targets",
@@ -161,6 +163,7 @@ _HOME = {
     "read_sleuth": "io.sleuth",
     "read_studies": "io.formats",
     "read_table": "io.table",
+    "run_batches": "nulls.stored",
     "save_corpus": "corpus",
     "save_result": "io.results",
     "select": "selection",
@@ -201,6 +204,7 @@ __all__ = [
     "SettingsError",
     "SourceFormatError",
     "Space",
+    "StoreAccessError",
     "StoreExistsError",
     "StudyWeights",
     "Targets",
@@ -249,6 +253,7 @@ __all__ = [
     "read_sleuth",
     "read_studies",
     "read_table",
+    "run_batches",
     "save_corpus",
     "save_result",
     "select",

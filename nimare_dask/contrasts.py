@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -22,6 +21,7 @@ from nimare_dask.nulls.label_permutation import label_permutation_null
 from nimare_dask.nulls.monte_carlo import monte_carlo_null
 from nimare_dask.nulls.scheme import check_asked
 from nimare_dask.parallel.execute import Report
+from nimare_dask.parallel.places import AnyPath, place
 from nimare_dask.provenance import with_step
 from nimare_dask.results import find_map
 from nimare_dask.schema import describe
@@ -45,7 +45,7 @@ def contrast(
     n_iters: int = 5000,
     voxel_thresh: float | None = 0.001,
     random_state: int | None = None,
-    store: str | Path | None = None,
+    store: str | AnyPath | None = None,
     report: Report | None = None,
 ) -> xr.Dataset:
     """Find where each group is active, and compare the groups there only.
@@ -116,7 +116,7 @@ def contrast(
     if correct == "fwe" and voxel_thresh is None:
         raise SettingsError("voxel_thresh is None; main effects are corrected by cluster size.")
     pool(group1, group2, space)  # what cannot be compared is refused before anything is computed
-    stores = None if store is None else Path(store)
+    stores = None if store is None else place(store)
     iterations: dict[str, Any] = {"space": space, "n_iters": n_iters, "report": report}
     effects, seeds = [], []
     for number, corpus in enumerate((group1, group2)):

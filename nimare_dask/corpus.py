@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csc_matrix
 
 from nimare_dask import schema
-from nimare_dask.errors import SchemaError, SourceFormatError
+from nimare_dask.errors import SchemaError, SourceFormatError, StoreAccessError
 from nimare_dask.facts import Facts
+from nimare_dask.parallel.places import AnyPath, place, reaching
 from nimare_dask.parallel.stores import open_group, stamp, whole_or_nothing
 from nimare_dask.provenance import digest_dataset, steps
 from nimare_dask.wholeness import FEATURES, check, refuse_duplicates
@@ -260,7 +260,7 @@ def digest(corpus: xr.Dataset) -> str:
     return digest_dataset(corpus, _DIGESTED)
 
 
-def save_corpus(corpus: xr.Dataset, path: str | Path, *, overwrite: bool = False) -> Path:
+def save_corpus(corpus: xr.Dataset, path: str | AnyPath, *, overwrite: bool = False) -> AnyPath:
     """Write a corpus as one zarr group with its schema version and a digest of its content.
 
     Parameters
@@ -268,7 +268,7 @@ def save_corpus(corpus: xr.Dataset, path: str | Path, *, overwrite: bool = False
     corpus
         The corpus.
     path
-        Folder to write, usually ending in ``.zarr``. It appears when it is whole.
+        Folder or address to write, usually ending in ``.zarr``. It appears when it is whole.
     overwrite
         Replace a zarr group that is there.
 
@@ -282,7 +282,7 @@ def save_corpus(corpus: xr.Dataset, path: str | Path, *, overwrite: bool = False
     check(corpus)
     if corpus.sizes["focus"] == 0:
         raise SourceFormatError("The corpus has no focus; there is nothing to analyse in it.")
-    target = Path(path)
+    target = place(path)
     facts = {"digest": digest_dataset(corpus, _DIGESTED)}
     stamped = stamp(corpus, kind=schema.CORPUS_KIND, version=schema.CORPUS_VERSION, facts=facts)
     encoding = {
@@ -301,7 +301,7 @@ def _chunks(variable: xr.DataArray) -> tuple[int, ...]:
     return (rows, *variable.shape[1:]) if variable.ndim else ()
 
 
-def open_corpus(path: str | Path) -> xr.Dataset:
+def open_corpus(path: str | AnyPath) -> xr.Dataset:
     """Open a corpus that :func:`save_corpus` wrote, and check that its content is unchanged.
 
     Raises
@@ -310,12 +310,15 @@ def open_corpus(path: str | Path) -> xr.Dataset:
         When it is not a corpus, is of another schema version or has no focus, or when its content
         is not that of its digest.
     """
-    target = Path(path)
+    target = place(path)
     corpus = open_group(target, kind=schema.CORPUS_KIND, version=schema.CORPUS_VERSION)
     try:
-        corpus = corpus.load().drop_encoding()
+        with reaching(target):
+            corpus = corpus.load().drop_encoding()
         check(corpus)
         found = digest_dataset(corpus, _DIGESTED)
+    except StoreAccessError:
+        raise
     except Exception as error:
         raise SourceFormatError(
             f"{target} is damaged ({error}); make the corpus again from its source."

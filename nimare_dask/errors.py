@@ -9,6 +9,7 @@
     ├── SelectionError      (ValueError)      a choice of analyses that leaves nothing to compare
     ├── UnknownLabelError   (LookupError)     a feature, effect or map that is not there
     ├── WorkerError         (RuntimeError)    a cluster that lost its workers
+    ├── StoreAccessError    (OSError)         an object store that cannot be reached, or not by you
     ├── StoreExistsError    (FileExistsError) a result that would overwrite something
     └── DownloadError       (OSError)         a download that did not end well
 
@@ -47,6 +48,10 @@ class UnknownLabelError(NimareDaskError, LookupError):
 
 class WorkerError(NimareDaskError, RuntimeError):
     """A cluster has no workers, lost them, or they cannot do the work."""
+
+
+class StoreAccessError(NimareDaskError, OSError):
+    """An object store cannot be reached, refuses, or needs what is not installed."""
 
 
 class StoreExistsError(NimareDaskError, FileExistsError):

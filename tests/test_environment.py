@@ -49,7 +49,7 @@ def test_environment__comes_from_conda_forge_only(conda: dict[str, Any]) -> None
     assert conda["channels"] == ["conda-forge"]
 
 
-@pytest.mark.parametrize("group", ["core", "hpc", "kubernetes", "parquet"])
+@pytest.mark.parametrize("group", ["core", "cloud", "hpc", "kubernetes", "parquet"])
 def test_dependencies__have_a_floor_and_no_cap(project: dict[str, Any], group: str) -> None:
     listed = project["dependencies"] if group == "core" else project["optional-dependencies"][group]
     operators = {text: [bound.operator for bound in Requirement(text).specifier] for text in listed}

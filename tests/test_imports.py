@@ -10,7 +10,7 @@ import pytest
 
 import nimare_dask
 
-HEAVY = ("matplotlib", "nilearn", "sklearn", "torch")
+HEAVY = ("aiobotocore", "matplotlib", "nilearn", "s3fs", "sklearn", "torch", "upath")
 MOST_SECONDS = 1.5
 TIMED = """
 import time

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from itertools import combinations
 from math import comb
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from nimare_dask.nulls.mean_difference import MeanDifference, NullMethod
 from nimare_dask.nulls.scheme import check_asked, is_whole, run, seed_of
 from nimare_dask.nulls.subsets import Activation, Surviving
 from nimare_dask.parallel.execute import Report
+from nimare_dask.parallel.places import AnyPath, make_folder, place
 from nimare_dask.provenance import with_step
 from nimare_dask.space import Coverage, Space, load_space
 from nimare_dask.stats import pz
@@ -111,7 +111,7 @@ class BalancedALESubtraction:
         space: Space | str = "mni152_2mm",
         n_iters: int = 1000,
         random_state: int | None = None,
-        store: str | Path | None = None,
+        store: str | AnyPath | None = None,
         report: Report | None = None,
     ) -> xr.Dataset:
         """Compare two groups of analyses, now.
@@ -156,14 +156,14 @@ class BalancedALESubtraction:
                 f"target_n is {target_n:,}, and the groups have {pooled.sizes[0]:,} and "
                 f"{pooled.sizes[1]:,} analyses with foci; expected no more than the smaller has."
             )
-        first_store = None if store is None else Path(store) / "sizes1.zarr"
+        first_store = None if store is None else place(store) / "sizes1.zarr"
         seed = seed_of(random_state, first_store)
         facts = facts_of("BalancedALESubtraction", self, pooled.facts(), group1)
 
         def iterate(name: str, job: Job, count: int) -> xr.Dataset:
-            path = None if store is None else Path(store) / f"{name}.zarr"
+            path = None if store is None else place(store) / f"{name}.zarr"
             if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                make_folder(path.parent)
             return run(job, facts, n_iters=count, batch=None, store=path, report=report)
 
         prob, larger_than = [], []

@@ -18,11 +18,10 @@ from nimare_dask import results
 from nimare_dask.counting import Counting
 from nimare_dask.kernels.targets import turn_counts
 from nimare_dask.parallel import shapes
-from nimare_dask.parallel.execute import n_workers
 from nimare_dask.stats import chi2
 
-#: Features of a block when a task holds whole maps; three arrays of 64 maps at 2 mm are 180 MB.
-FEATURE_CHUNK = 64
+#: Features of a block when a task holds whole maps; three arrays of 32 maps at 2 mm are 90 MB.
+FEATURE_CHUNK = 32
 
 
 def maps_of_features(
@@ -121,10 +120,8 @@ def _lazy_maps(
 
 
 def _feature_chunk(n_features: int) -> int:
-    """Features of a block: some blocks for each worker, in whole chunks of a saved result.
+    """Features of a block, in whole chunks of a saved result; fewer where there are few features.
 
-    More threads hold more blocks at a time, so with many of them blocks are smaller.
+    It does not depend on the workers, so that maps are gone on with on any number of them.
     """
-    workers = n_workers()
-    most = FEATURE_CHUNK if workers <= 4 else FEATURE_CHUNK // 2 if workers <= 8 else 16
-    return min(most, max(16, -(-n_features // (8 * 16)) * 16))
+    return min(FEATURE_CHUNK, max(16, -(-n_features // (8 * 16)) * 16))

@@ -16,6 +16,7 @@ import xarray as xr
 from nimare_dask.corpus import open_corpus, save_corpus
 from nimare_dask.errors import CorpusWarning, NimareDaskError, SettingsError, SourceFormatError
 from nimare_dask.io.problems import Problem, Problems, settle
+from nimare_dask.parallel.places import AnyPath, place, refuse_address
 from nimare_dask.provenance import with_step
 
 #: The module of each format that is read from one path, with ``parse``.
@@ -54,7 +55,7 @@ _KEYS = re.compile(rb'"(studies|contrasts|notes)"\s*:')
 _LOOKED_AT = 1 << 20
 
 
-def format_of(path: str | Path) -> str:
+def format_of(path: str | AnyPath) -> str:
     """Format of a file or folder of studies, by its name and how it begins.
 
     Returns
@@ -67,7 +68,9 @@ def format_of(path: str | Path) -> str:
     SourceFormatError
         When there is nothing, or nothing that is known.
     """
-    target = Path(path)
+    target = place(path)
+    if not isinstance(target, Path):
+        return "corpus"
     if target.is_dir():
         return _format_of_folder(target)
     if not target.is_file():
@@ -115,7 +118,7 @@ def _beginning(path: Path) -> bytes:
 
 
 def read_studies(
-    path: str | Path,
+    path: str | AnyPath,
     *,
     format: str | None = None,
     annotations: Sequence[str | Path] = (),
@@ -128,7 +131,8 @@ def read_studies(
     path
         A file or folder: NIMADS (.json, .json.gz), Sleuth text, a table (.csv, .tsv, .xlsx), a
         NiMARE or NeuroStore parquet studyset, a legacy NiMARE dataset (.json), a pubget folder, a
-        folder of Neurosynth files (studies without coordinates are kept), or a corpus.
+        folder of Neurosynth files (studies without coordinates are kept), or a corpus (also at an
+        address).
     format
         One of :data:`FORMATS`; told by the path by default.
     annotations
@@ -146,11 +150,13 @@ def read_studies(
     SourceFormatError
         Names the first errors; :func:`validate` gives all.
     """
-    target = Path(path)
-    name = format_of(target) if format is None else format
+    name = format_of(path) if format is None else format
     _refuse_unknown(name, FORMATS)
+    target = place(path)
     if name == "corpus":
         return open_corpus(target)
+    if not isinstance(target, Path):
+        raise SettingsError(f"{target} is an address, where only a corpus can be; not {name}.")
     if name == "neurosynth":
         return _read_neurosynth(target)
     problems = Problems(target)
@@ -216,7 +222,7 @@ def _read_neurosynth(folder: Path) -> xr.Dataset:
     return read_neurosynth(*tables, pairs, allow_empty=True)
 
 
-def validate(path: str | Path, *, annotations: Sequence[str | Path] = ()) -> list[Problem]:
+def validate(path: str | AnyPath, *, annotations: Sequence[str | Path] = ()) -> list[Problem]:
     """Find all that is wrong with a file or folder of studies.
 
     Parameters
@@ -232,15 +238,15 @@ def validate(path: str | Path, *, annotations: Sequence[str | Path] = ()) -> lis
         In the order of the file, each with its place, ``error`` or ``warning``, and what to do.
         Without an error the file can be read.
     """
-    target = Path(path)
+    target = Path(str(path))
     problems = Problems(target)
     corpus = None
     try:
-        name = format_of(target)
+        name = format_of(path)
         if name in ("corpus", "neurosynth"):
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always", CorpusWarning)
-                corpus = read_studies(target, format=name)
+                corpus = read_studies(path, format=name)
             for each in caught:
                 problems.warn("", str(each.message))
         else:
@@ -277,8 +283,12 @@ def _look_over(corpus: xr.Dataset, problems: Problems) -> None:
 
 
 def write_studies(
-    corpus: xr.Dataset, path: str | Path, *, format: str | None = None, overwrite: bool = False
-) -> list[Path]:
+    corpus: xr.Dataset,
+    path: str | AnyPath,
+    *,
+    format: str | None = None,
+    overwrite: bool = False,
+) -> list[AnyPath]:
     """Write a corpus in any format that is written.
 
     Parameters
@@ -298,24 +308,25 @@ def write_studies(
     paths
         What was written.
     """
-    target = Path(path)
+    target = place(path)
     name = format or _format_to_write(target)
     _refuse_unknown(name, tuple(WRITERS))
     if name == "corpus":
         return [save_corpus(corpus, target, overwrite=overwrite)]
+    refuse_address(target, "files of this format")
     module, function = WRITERS[name]
     write = getattr(import_module(f"nimare_dask.io.{module}"), function)
     written = write(corpus, target, overwrite=overwrite)
     if isinstance(written, Path):
         return [written]
     # Feature matrices of Neurosynth come as pairs with their vocabularies.
-    paths: list[Path] = []
+    paths: list[AnyPath] = []
     for part in written:
         paths += [part] if isinstance(part, Path) else [path for pair in part for path in pair]
     return paths
 
 
-def _format_to_write(path: Path) -> str:
+def _format_to_write(path: AnyPath) -> str:
     name = path.name.lower()
     for ending in sorted(_ENDINGS, key=len, reverse=True):
         if name.endswith(ending):

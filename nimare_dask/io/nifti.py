@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from nimare_dask import results
 from nimare_dask.errors import UnknownLabelError, find_label
+from nimare_dask.parallel.places import refuse_address
 from nimare_dask.provenance import steps
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def to_nifti(
         places = [find_label(labels, name, "feature") for name in features]
         labels = [labels[place] for place in dict.fromkeys(places)]
     folders = _feature_folders(labels)
+    refuse_address(folder, "images")
     target, paths = Path(folder), []
     for name in chosen:
         key, place = known[name], target

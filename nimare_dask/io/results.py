@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 from zarr.codecs import BloscCodec
 
 from nimare_dask import results, schema
 from nimare_dask.parallel.execute import Report, write_blocks
+from nimare_dask.parallel.parts import part_of
+from nimare_dask.parallel.places import AnyPath, place
 from nimare_dask.parallel.stores import open_group, stamp, whole_or_nothing
+from nimare_dask.provenance import versions
 
 #: Maps of a chunk when it holds whole maps (one map is 0.9 MB at 2 mm), and when it holds blocks
 #: of voxels.
@@ -21,12 +24,15 @@ _WHOLE_MAPS, _MAPS = 16, 128
 
 def save_result(
     maps: xr.Dataset,
-    path: str | Path,
+    path: str | AnyPath,
     *,
     overwrite: bool = False,
     report: Report | None = None,
-) -> Path:
+) -> AnyPath:
     """Compute a result, block by block, and write it as one zarr group.
+
+    When a cluster is lost, the disk is full or this process is killed, what was written is kept in
+    a hidden folder beside `path`, and the same call goes on from there.
 
     Select what to keep first: ``save_result(terms[["z"]], path)`` computes z only.
 
@@ -35,7 +41,7 @@ def save_result(
     maps
         A result, lazy or not.
     path
-        Folder to write, usually ending in ``.zarr``. It appears when it is whole.
+        Folder or address to write, usually ending in ``.zarr``. It appears when it is whole.
     overwrite
         Replace a zarr group that is there.
     report
@@ -47,7 +53,7 @@ def save_result(
         When `path` exists and may not be replaced.
     """
     results.check(maps)
-    target = Path(path)
+    target = place(path)
     stamped = stamp(maps, kind=schema.RESULT_KIND, version=schema.RESULT_VERSION, facts={})
     stamped = stamped.copy()
     for name, variable in stamped.variables.items():
@@ -59,13 +65,43 @@ def save_result(
         if isinstance(variable.data, da.Array)
     }
     encoding = {str(name): _encoding(stamped[name]) for name in stamped.variables}
-    with whole_or_nothing(target, kind=schema.RESULT_KIND, overwrite=overwrite) as partial:
-        # This writes metadata and what is in memory already; the lazy blocks come after.
-        stamped.to_zarr(
-            partial, zarr_format=3, consolidated=False, compute=False, encoding=encoding
-        )
-        write_blocks(lazy, partial, report=report)
+    mark = _mark(stamped)
+    with (
+        part_of(target, mark) as part,
+        whole_or_nothing(
+            target, kind=schema.RESULT_KIND, overwrite=overwrite, part=part
+        ) as partial,
+    ):
+        if part is None or not part.begun:
+            # This writes metadata and what is in memory already; the lazy blocks come after.
+            stamped.to_zarr(
+                partial, zarr_format=3, consolidated=False, compute=False, encoding=encoding
+            )
+            if part is not None:
+                part.begin(sum(array.npartitions for array in lazy.values()))
+        write_blocks(lazy, partial, report=report, part=part)
+        if part is not None:
+            part.end()
     return target
+
+
+def _mark(stamped: xr.Dataset) -> str:
+    """Letters that another result would not have; lazy arrays count by how they are computed.
+
+    Texts count as plain ones: what an index of them is depends on options of pandas.
+    """
+
+    def content(variable: xr.Variable) -> Any:
+        if isinstance(variable.data, da.Array):
+            return variable.data
+        values = variable.values
+        return values if values.dtype.kind in "biufc" else list(map(str, values.ravel()))
+
+    variables = [
+        (str(name), variable.dims, content(variable), variable.attrs)
+        for name, variable in sorted(stamped.variables.items(), key=lambda item: str(item[0]))
+    ]
+    return str(tokenize(variables, stamped.attrs, versions()))[:12]
 
 
 def _regular(array: da.Array) -> da.Array:
@@ -101,7 +137,7 @@ def _chunks(variable: xr.DataArray) -> tuple[int, ...]:
     return tuple(int(np.clip(size, 1, None)) for size in sizes)
 
 
-def open_result(path: str | Path) -> xr.Dataset:
+def open_result(path: str | AnyPath) -> xr.Dataset:
     """Open a result that :func:`save_result` wrote; maps are read when they are used.
 
     Raises
@@ -110,7 +146,7 @@ def open_result(path: str | Path) -> xr.Dataset:
         When it is not a result, or of another schema version.
     """
     opened = open_group(
-        Path(path), kind=schema.RESULT_KIND, version=schema.RESULT_VERSION, chunks={}
+        place(path), kind=schema.RESULT_KIND, version=schema.RESULT_VERSION, chunks={}
     )
     results.check(opened)
     small = [name for name in opened.coords if opened[name].dtype.kind in "UOTiu"]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nimare_dask.errors import StoreExistsError
+from nimare_dask.parallel.places import refuse_address
 from nimare_dask.parallel.stores import naming
 
 
@@ -23,6 +24,7 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     StoreExistsError
         When `path` exists and `overwrite` is false, or when it is a folder.
     """
+    refuse_address(path, "files")
     path = path.absolute()
     refuse_file(path, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,6 +42,7 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
 
 def refuse_file(path: Path, *, overwrite: bool = False) -> None:
     """Raise StoreExistsError when writing the file `path` would destroy something."""
+    refuse_address(path, "files")
     if path.is_dir():
         raise StoreExistsError(f"{path} is a folder; expected the path of a file to write.")
     if path.exists() and not overwrite:
@@ -69,6 +72,7 @@ def whole_folder(
     StoreExistsError
         When `path` exists and may not be replaced.
     """
+    refuse_address(path, "folders of files")
     path = path.absolute()
     refuse_folder(path, overwrite=overwrite, marker=marker)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +103,7 @@ def whole_folder(
 
 def refuse_folder(path: Path, *, overwrite: bool = False, marker: str | None = None) -> None:
     """Raise StoreExistsError when filling the folder `path` would destroy something."""
+    refuse_address(path, "folders of files")
     if marker and path.is_dir() and any(path.iterdir()) and not any(path.glob(marker)):
         raise StoreExistsError(
             f"{path} exists and holds no {marker}, so it is not touched; give another folder."

@@ -6,7 +6,6 @@ import sys
 import time
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,9 @@ from nimare_dask.errors import CorpusWarning, SourceFormatError
 from nimare_dask.nulls.jobs import Batch, Job, n_maxima
 from nimare_dask.parallel import checkpoints
 from nimare_dask.parallel.checkpoints import Checkpoint, inputs_digest
-from nimare_dask.parallel.execute import Report, n_workers
+from nimare_dask.parallel.execute import Report, expected_workers
 from nimare_dask.parallel.iterations import map_iterations
+from nimare_dask.parallel.places import AnyPath, is_there
 from nimare_dask.provenance import plain, with_step
 
 #: First iteration of each batch and the one after its last, by number.
@@ -28,7 +28,7 @@ Spans = Mapping[int, tuple[int, int]]
 
 
 def checkpoint_of(
-    path: Path, job: Job, facts: Mapping[str, Any], *, n_iters: int, batch: int
+    path: AnyPath, job: Job, facts: Mapping[str, Any], *, n_iters: int, batch: int
 ) -> Checkpoint:
     """Open the store of a run, or make it.
 
@@ -38,7 +38,7 @@ def checkpoint_of(
         When it is there and of another run.
     """
     mark = _fingerprint(job, facts)
-    if path.exists():
+    if is_there(path):
         found = checkpoints.open_checkpoint(path)
         checkpoints.refuse_other(found, mark)
         return checkpoints.grow(found, n_iters)
@@ -172,17 +172,11 @@ class _Runner:
         """Add what the store holds; give the batches that it does not."""
         if self.checkpoint is None:
             return numbers
-        missing, n_torn = [], 0
-        for number in numbers:
-            if not self._is_stored(number):
-                missing.append(number)
-                continue
-            found = None
-            try:
-                found = checkpoints.read_batch(self.checkpoint, number)
-            except SourceFormatError:
-                n_torn += 1
-            if found is None:
+        stored = list(filter(self._is_stored, numbers))
+        missing, n_torn = sorted(set(numbers) - set(stored)), 0
+        for number, found in checkpoints.read_batches(self.checkpoint, stored):
+            if found is None or isinstance(found, SourceFormatError):
+                n_torn += found is not None
                 missing.append(number)
                 continue
             maxima, sums, _ = found
@@ -196,7 +190,7 @@ class _Runner:
                 CorpusWarning,
                 stacklevel=_outside(),
             )
-        return missing
+        return sorted(missing)
 
 
 def _outside() -> int:
@@ -222,7 +216,7 @@ def _stop_early(runner: _Runner, collected: _Collected, facts: Mapping[str, Any]
     runner.count_stored()
     job, observed = runner.job, np.array(facts["observed_max"])
     reached = np.zeros(len(observed), np.int64)
-    numbers, at_once = list(runner.spans), 2 * n_workers()
+    numbers, at_once = list(runner.spans), 2 * expected_workers()
     for at in range(0, len(numbers), at_once):
         some = numbers[at : at + at_once]
         first, last = runner.spans[some[0]][0], runner.spans[some[-1]][1]
@@ -257,6 +251,46 @@ def stopping_point(checkpoint: Checkpoint, facts: Mapping[str, Any]) -> int | No
             return checkpoint.span(number)[0] + int(enough[0]) + 1
         reached = counts[-1]
     return None
+
+
+def null_without_iterations(
+    job: Job, facts: Mapping[str, Any], checkpoint: Checkpoint
+) -> xr.Dataset:
+    """What a null is before its first iteration."""
+    return _null_dataset(job, facts, _Collected(job, 0), checkpoint.batch, checkpoint)
+
+
+def run_missing(
+    job: Job, checkpoint: Checkpoint, numbers: list[int], *, report: Report | None = None
+) -> int:
+    """Do those of some batches that a store lacks, keep them there only; give their iterations."""
+    there = {
+        number
+        for number, found in checkpoints.read_batches(checkpoint, numbers)
+        if found is not None and not isinstance(found, SourceFormatError)
+    }
+    spans = {number: checkpoint.span(number) for number in numbers}
+    sizes = {number: stop - start for number, (start, stop) in spans.items()}
+    before, done = sum(sizes[number] for number in there & sizes.keys()), 0
+
+    def take(number: int, result: tuple[Batch, float]) -> None:
+        nonlocal done
+        batch, seconds = result
+        checkpoints.write_batch(checkpoint, number, batch.maxima, batch.sums, seconds)
+        done += sizes[number]
+        if report:
+            report(before + done, sum(sizes.values()))
+
+    if report:
+        report(before, sum(sizes.values()))
+    missing = [number for number in numbers if number not in there]
+    if missing:
+        try:
+            map_iterations(_run_batch, (job, spans), missing, take)
+        except Exception as error:
+            checkpoints.note_failure(checkpoint, error)
+            raise
+    return done
 
 
 def _null_dataset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
@@ -29,6 +30,28 @@ class Batch:
 
     maxima: NDArray[np.float64]
     sums: Mapping[str, NDArray[np.integer]]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Packed: most bins of a histogram are empty, and all batches go to one process."""
+        return _unpacked, (self.maxima, {name: _pack(sum_) for name, sum_ in self.sums.items()})
+
+
+#: Bytes of an array that adds up, in the narrowest type that holds it; that type; its own type.
+_Packed = tuple[bytes, str, str]
+
+
+def _pack(values: NDArray[np.integer]) -> _Packed:
+    least, largest = values.min(initial=0), values.max(initial=0)
+    narrow = np.min_scalar_type(largest) if least >= 0 else values.dtype
+    return zlib.compress(values.astype(narrow).tobytes(), 1), narrow.str, values.dtype.str
+
+
+def _unpacked(maxima: NDArray[np.float64], packed: Mapping[str, _Packed]) -> Batch:
+    sums = {
+        name: np.frombuffer(zlib.decompress(data), narrow).astype(own)
+        for name, (data, narrow, own) in packed.items()
+    }
+    return Batch(maxima=maxima, sums=sums)
 
 
 class Job(Protocol):
@@ -60,10 +83,6 @@ class Job(Protocol):
 
     def run(self, start: int, stop: int) -> Batch:
         """Do iterations `start` to `stop`; pure."""
-        ...
-
-    def seconds(self) -> float:
-        """About the time of an iteration; the same on every machine, to choose batches by."""
         ...
 
     def task_bytes(self) -> int:

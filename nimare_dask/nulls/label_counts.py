@@ -28,10 +28,6 @@ INFERENCES = ("voxel", "size", "mass")
 #: Chi-square below which voxels are not looked at when there is no cluster-forming threshold.
 SEARCH_FROM = 10.8
 
-#: About the time of an iteration, in seconds: for each analysis that is counted, and for each map
-#: and voxel that is measured.
-_ANALYSIS_SECONDS, _VOXEL_SECONDS = 3e-6, 3e-9
-
 #: About the bytes of the table of runs, and of building it, for each focus.
 _TABLE_BYTES = 600
 
@@ -185,12 +181,6 @@ class LabelCounts:
                 maxima[row],
             )
         return Batch(maxima=maxima.reshape(stop - start, -1), sums={})
-
-    def seconds(self) -> float:
-        """About the time of an iteration."""
-        n_maps = len(self.sizes) * len(self.effects)
-        counted = _ANALYSIS_SECONDS * float(self.groups.length[-1])
-        return counted + _VOXEL_SECONDS * n_maps * int(self.mask.sum())
 
     def task_bytes(self) -> int:
         """About the memory of a running batch, and its share of the tables."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from nimare_dask.nulls.label_counts import LabelCounts, chi2_threshold
 from nimare_dask.nulls.redraw import Redraw
 from nimare_dask.nulls.scheme import check_asked, run, seed_of
 from nimare_dask.parallel.execute import Report
+from nimare_dask.parallel.places import AnyPath
 from nimare_dask.parallel.plan import Plan
 from nimare_dask.provenance import plain
 from nimare_dask.space import Coverage, Space, load_space
@@ -36,9 +36,10 @@ def label_permutation_null(
     voxel_thresh: float | None = 0.001,
     stat_thresh: float | None = None,
     random_state: int | None = None,
-    store: str | Path | None = None,
+    store: str | AnyPath | None = None,
     batch: int | None = None,
     report: Report | None = None,
+    compute: bool = True,
 ) -> xr.Dataset:
     """Compute what an estimator finds when it is chance which analyses are in which group.
 
@@ -70,6 +71,9 @@ def label_permutation_null(
         Iterations of a batch. It changes nothing in the result.
     report
         Called with the number of iterations that are done and of all.
+    compute
+        False makes the store and does no iteration; :func:`run_batches` does them, on any number of
+        machines, and :func:`open_null`, or this same call without it, opens what they did.
 
     Returns
     -------
@@ -127,7 +131,9 @@ def label_permutation_null(
         selected,
         voxel_thresh=None if stat_thresh is not None else voxel_thresh,
     )
-    return run(job, facts, n_iters=n_iters, batch=batch, store=store, report=report)
+    return run(
+        job, facts, n_iters=n_iters, batch=batch, store=store, report=report, compute=compute
+    )
 
 
 def random_foci_null(
@@ -140,9 +146,10 @@ def random_foci_null(
     voxel_thresh: float | None = 0.001,
     coverage: Coverage = "brain",
     random_state: int | None = None,
-    store: str | Path | None = None,
+    store: str | AnyPath | None = None,
     batch: int | None = None,
     report: Report | None = None,
+    compute: bool = True,
 ) -> xr.Dataset:
     """Compute what chi-square finds when the foci of both groups fall anywhere.
 
@@ -156,7 +163,7 @@ def random_foci_null(
     coverage
         Where foci fall: ``"brain"``, the mask; ``"gm"``, those of its voxels where the grey matter
         probability of the MNI152 template is above 0.1.
-    selected, unselected, space, n_iters, voxel_thresh, random_state, store, batch, report
+    selected, unselected, space, n_iters, voxel_thresh, random_state, store, batch, report, compute
         See :func:`label_permutation_null`.
 
     Returns
@@ -187,7 +194,9 @@ def random_foci_null(
         voxel_thresh=voxel_thresh,
         coverage=coverage,
     )
-    return run(job, facts, n_iters=n_iters, batch=batch, store=store, report=report)
+    return run(
+        job, facts, n_iters=n_iters, batch=batch, store=store, report=report, compute=compute
+    )
 
 
 def plan_permutation(
@@ -242,9 +251,10 @@ def feature_null(
     space: Space | str = "mni152_2mm",
     voxel_thresh: float | None = 0.001,
     random_state: int | None = None,
-    store: str | Path | None = None,
+    store: str | AnyPath | None = None,
     batch: int | None = None,
     report: Report | None = None,
+    compute: bool = True,
 ) -> xr.Dataset:
     """Compute one label-permutation null for all features of a corpus.
 
@@ -266,7 +276,7 @@ def feature_null(
     effects
         Which chi-squares, of ``association``, ``uniformity`` and ``group2``. The null of the other
         two is that of shuffled labels too, see :func:`label_permutation_null`.
-    space, n_iters, voxel_thresh, random_state, store, batch, report
+    space, n_iters, voxel_thresh, random_state, store, batch, report, compute
         See :func:`label_permutation_null`.
 
     Returns
@@ -313,7 +323,9 @@ def feature_null(
         **foci.report(),
     }
     facts = facts_of("feature_null", estimator, whole_facts, corpus, voxel_thresh=voxel_thresh)
-    return run(job, facts, n_iters=n_iters, batch=batch, store=store, report=report)
+    return run(
+        job, facts, n_iters=n_iters, batch=batch, store=store, report=report, compute=compute
+    )
 
 
 def facts_of(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from nimare_dask.kernels import difference, prefixes
 from nimare_dask.nulls.jobs import Batch, below, own_fields, raw_numbers
-from nimare_dask.nulls.subsets import ANALYSIS_SECONDS, Activation
+from nimare_dask.nulls.subsets import Activation
 
 NullMethod = Literal["random-foci", "label-permutation"]
 
@@ -137,11 +137,6 @@ class MeanDifference:
             mean = self.mean(iteration)
             maxima[row] = mean.max(), -mean.min()
         return Batch(maxima=maxima, sums={})
-
-    def seconds(self) -> float:
-        """About the time of an iteration."""
-        draws = self.n_draws * 2 * self.activation.n_voxels
-        return draws * (4e-9 + 6e-11 * self.target_n) + ANALYSIS_SECONDS * len(self.in_first)
 
     def task_bytes(self) -> int:
         """About the memory of a running batch."""

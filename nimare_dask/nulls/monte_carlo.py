@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from nimare_dask.nulls.jobs import STEPS
 from nimare_dask.nulls.relocation import Enhancement, Relocation
 from nimare_dask.nulls.scheme import check_asked, run, seed_of
 from nimare_dask.parallel.execute import Report
+from nimare_dask.parallel.places import AnyPath
 from nimare_dask.parallel.plan import Plan
 from nimare_dask.provenance import plain
 from nimare_dask.space import Coverage, Space, load_space
@@ -33,13 +33,14 @@ def monte_carlo_null(
     voxel_thresh: float | None = 0.001,
     coverage: Coverage = "brain",
     random_state: int | None = None,
-    store: str | Path | None = None,
+    store: str | AnyPath | None = None,
     batch: int | None = None,
     maps: xr.Dataset | None = None,
     tfce: Enhancement | None = None,
     stop_after: int | None = None,
     purpose: Literal["null", "fit"] = "null",
     report: Report | None = None,
+    compute: bool = True,
 ) -> xr.Dataset:
     """Compute what an estimator finds when foci fall anywhere in the brain.
 
@@ -84,6 +85,9 @@ def monte_carlo_null(
         ``"fit"`` draws from another stream, for a null that uncorrected p values come from.
     report
         Called with the number of iterations that are done and of all.
+    compute
+        False makes the store and does no iteration; :func:`run_batches` does them, on any number of
+        machines, and :func:`open_null`, or this same call without it, opens what they did.
 
     Returns
     -------
@@ -153,7 +157,9 @@ def monte_carlo_null(
             "corpus_provenance": corpus.attrs.get("provenance", "[]"),
         }
     )
-    return run(job, facts, n_iters=n_iters, batch=batch, store=store, report=report)
+    return run(
+        job, facts, n_iters=n_iters, batch=batch, store=store, report=report, compute=compute
+    )
 
 
 def plan_null(

@@ -16,9 +16,6 @@ from nimare_dask.kernels.footprints import dense_sphere
 from nimare_dask.nulls.jobs import Batch, below, own_fields, pack_mask, raw_numbers, unpack_mask
 from nimare_dask.nulls.label_counts import INFERENCES, SEARCH_FROM
 
-#: About how fast spheres are laid on one core, voxels a second.
-_VOXELS_PER_SECOND = 3e9
-
 
 @dataclass(frozen=True, kw_only=True)
 class Redraw:
@@ -125,12 +122,6 @@ class Redraw:
                     maxima[row, effect],
                 )
         return Batch(maxima=maxima.reshape(stop - start, -1), sums={})
-
-    def seconds(self) -> float:
-        """About the time of an iteration."""
-        sphere = int((2 * self.columns[:, 2] + 1).sum())
-        laid = sphere * float(self.n_foci.sum())
-        return (laid + 20 * int(self.mask.sum())) / _VOXELS_PER_SECOND
 
     def task_bytes(self) -> int:
         """About the memory of a running batch."""

@@ -23,9 +23,6 @@ from nimare_dask.nulls.jobs import Batch, below, own_fields, pack_mask, raw_numb
 from nimare_dask.provenance import plain
 from nimare_dask.statistic import Statistic
 
-#: About how fast footprints are laid on one core, voxels a second.
-_VOXELS_PER_SECOND = 6e9
-
 
 @dataclass(frozen=True, kw_only=True)
 class Enhancement:
@@ -174,12 +171,6 @@ class Relocation:
         if reaching is not None:
             together["null_reaching"] = reaching
         return Batch(maxima=maxima, sums=together)
-
-    def seconds(self) -> float:
-        """About the time of an iteration."""
-        reach = 2 * self.statistic.footprints.reach + 1
-        laid = float(reach.prod(axis=1)[self.statistic.footprint_of] @ self.n_foci)
-        return (2 * laid + 4 * int(self.mask.sum())) / _VOXELS_PER_SECOND
 
     def task_bytes(self) -> int:
         """About the memory that a running batch needs, in bytes."""

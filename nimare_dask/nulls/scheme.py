@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,11 @@ from numpy.random import SeedSequence
 
 from nimare_dask.errors import SettingsError
 from nimare_dask.nulls.cost import batch_size
-from nimare_dask.nulls.iterate import checkpoint_of, iterate
+from nimare_dask.nulls.iterate import checkpoint_of, iterate, null_without_iterations
 from nimare_dask.nulls.jobs import Job
 from nimare_dask.parallel import checkpoints
 from nimare_dask.parallel.execute import Report
+from nimare_dask.parallel.places import AnyPath, is_there, place
 
 
 def is_whole(number: Any) -> bool:
@@ -53,14 +53,20 @@ def check_asked(
         raise SettingsError(f"coverage is {coverage!r}; expected 'brain' or 'gm'.")
 
 
-def seed_of(random_state: int | None, store: str | Path | None) -> int:
+def seed_of(random_state: int | None, store: str | AnyPath | None) -> int:
     """The seed that is asked for; else that of a store that is there; else a new one."""
     if random_state is not None:
         return int(random_state)
-    if store is not None and Path(store).exists():
-        return int(checkpoints.open_checkpoint(Path(store)).fingerprint["random_state"])
+    if store is not None and is_there(place(store)):
+        return int(checkpoints.open_checkpoint(place(store)).fingerprint["random_state"])
     drawn = SeedSequence().generate_state(1, np.uint64)[0]
     return int(drawn >> np.uint64(11))  # 53 bits, which JSON holds
+
+
+def _batch_of(store: str | AnyPath | None) -> int | None:
+    """Iterations of a batch in a store that is there."""
+    there = store is not None and is_there(place(store))
+    return checkpoints.open_checkpoint(place(store or "")).batch if there else None
 
 
 def run(
@@ -69,12 +75,24 @@ def run(
     *,
     n_iters: int,
     batch: int | None,
-    store: str | Path | None,
+    store: str | AnyPath | None,
     report: Report | None,
+    compute: bool = True,
 ) -> xr.Dataset:
-    """Do all iterations of a job, or those that its store lacks."""
-    n_iters, batch = int(n_iters), int(batch or batch_size(job, int(n_iters)))
+    """Do all iterations of a job, or those that its store lacks; without `compute` make the store.
+
+    Raises
+    ------
+    SettingsError
+        When nothing is to be computed and there is no store.
+    """
+    if store is None and not compute:
+        raise SettingsError("compute=False makes a store of iterations; say where (store=).")
+    n_iters = int(n_iters)
+    batch = int(batch or _batch_of(store) or batch_size(job, n_iters))
     if store is None:
         return iterate(job, facts, n_iters=n_iters, batch=batch, report=report)
-    checkpoint = checkpoint_of(Path(store), job, facts, n_iters=n_iters, batch=batch)
+    checkpoint = checkpoint_of(place(store), job, facts, n_iters=n_iters, batch=batch)
+    if not compute:
+        return null_without_iterations(job, facts, checkpoint)
     return iterate(job, facts, n_iters=n_iters, batch=batch, checkpoint=checkpoint, report=report)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 import xarray as xr
 
-from nimare_dask.errors import SchemaError, SettingsError
+from nimare_dask._version import __version__
+from nimare_dask.errors import SchemaError, SettingsError, StoreExistsError
 from nimare_dask.nulls import (
     label_counts,
     mean_difference,
@@ -16,11 +16,12 @@ from nimare_dask.nulls import (
     subsets,
     subtraction,
 )
-from nimare_dask.nulls.iterate import checkpoint_of, iterate, stopping_point
+from nimare_dask.nulls.iterate import checkpoint_of, iterate, run_missing, stopping_point
 from nimare_dask.nulls.jobs import Batch, Job, n_maxima
 from nimare_dask.nulls.scheme import is_whole
 from nimare_dask.parallel import checkpoints
 from nimare_dask.parallel.execute import Report
+from nimare_dask.parallel.places import AnyPath, place
 
 #: How each kind of job is made again from what a null keeps of it.
 _JOBS: dict[str, Callable[[xr.Dataset], Job]] = {
@@ -89,7 +90,7 @@ def extend_null(null: xr.Dataset, n_iters: int, *, report: Report | None = None)
         )
     if null.attrs.get("store"):
         checkpoint = checkpoint_of(
-            Path(null.attrs["store"]), job, facts, n_iters=n_iters, batch=null.attrs["batch"]
+            place(null.attrs["store"]), job, facts, n_iters=n_iters, batch=null.attrs["batch"]
         )
         return iterate(
             job,
@@ -107,7 +108,61 @@ def extend_null(null: xr.Dataset, n_iters: int, *, report: Report | None = None)
     return iterate(job, facts, n_iters=n_iters, batch=batch, before=before, report=report)
 
 
-def open_null(path: str | Path) -> xr.Dataset:
+def run_batches(
+    store: str | AnyPath, *, task: int = 0, of: int = 1, report: Report | None = None
+) -> int:
+    """Do one of several shares of the iterations that a store lacks.
+
+    Shares can be done at the same time by programs that know nothing of each other, such as the
+    elements of a job array. A share that is done, in part or whole, is not done again.
+
+    Parameters
+    ----------
+    store
+        What ``monte_carlo_null(..., store=..., compute=False)`` or another function of that kind
+        made.
+    task, of
+        Which share, counted from 0, of how many.
+    report
+        Called with the number of iterations of the share that are done and of all.
+
+    Returns
+    -------
+    n_iters
+        Iterations that were done now.
+
+    Raises
+    ------
+    SettingsError
+        When there is no such share.
+    StoreExistsError
+        When the store was made by another version.
+    SourceFormatError
+        When it is no store of a null.
+    WorkerError
+        When a cluster is lost; the store keeps what was done.
+
+    Notes
+    -----
+    A batch is written as whole files, each by a rename or one put, and is the same whoever does it,
+    so even two programs that do the same share leave what one leaves.
+    """
+    if not (is_whole(task) and is_whole(of) and 0 <= task < of):
+        raise SettingsError(f"Task {task} of {of} is none; expected 0 to {of} - 1.")
+    checkpoint = checkpoints.open_checkpoint(place(store))
+    made_by = checkpoint.fingerprint["version"]
+    if made_by != __version__:
+        raise StoreExistsError(
+            f"{store} was made by nimare_dask {made_by}, and this is {__version__}; use that "
+            "version, or make the store again."
+        )
+    inputs = checkpoints.read_inputs(checkpoint)
+    job = _JOBS[inputs.attrs["job"]](inputs)
+    mine = list(range(int(task), checkpoint.n_batches, int(of)))
+    return run_missing(job, checkpoint, mine, report=report)
+
+
+def open_null(path: str | AnyPath) -> xr.Dataset:
     """Open the store of a null whose iterations are all done.
 
     Returns
@@ -122,7 +177,7 @@ def open_null(path: str | Path) -> xr.Dataset:
     SchemaError
         When iterations are missing.
     """
-    checkpoint = checkpoints.open_checkpoint(Path(path))
+    checkpoint = checkpoints.open_checkpoint(place(path))
     found = checkpoints.progress(checkpoint)
     facts, n_iters = dict(checkpoint.facts["run"]), checkpoint.n_iters
     stop = stopping_point(checkpoint, facts)

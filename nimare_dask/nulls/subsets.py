@@ -22,9 +22,6 @@ from nimare_dask.nulls.jobs import Batch, below, pack_mask, raw_numbers, unpack_
 from nimare_dask.statistic import Statistic, StudyValues
 from nimare_dask.stats import empirical, pz
 
-#: About the time of ALE of an analysis with its approximate null, in seconds.
-ANALYSIS_SECONDS = 5e-4
-
 
 @dataclass(frozen=True, kw_only=True)
 class Activation:
@@ -218,10 +215,6 @@ class Surviving:
         n_foci = int(self.activation.n_foci[analyses].sum())
         drawn = below(raw[n : n + n_foci], np.uint64(len(self.pool))).astype(np.intp)
         return self.activation.significant(analyses, self.z_thresh, self.pool[drawn])
-
-    def seconds(self) -> float:
-        """About the time of an iteration."""
-        return ANALYSIS_SECONDS * self.target_n
 
     def task_bytes(self) -> int:
         """About the memory of a running batch."""

@@ -25,9 +25,6 @@ TABLE_BYTES = 500_000_000
 #: number of iterations that they are from.
 _CALIBRATION_VALUES, _CALIBRATIONS = 25_000_000, (20, 200)
 
-#: Seconds, about: to add an analysis at a voxel, and for the rest of what is done at it.
-_ADD_SECONDS, _VOXEL_SECONDS = 6e-11, 2e-9
-
 #: Threads of one process build the table once, not each for itself.
 _building = threading.Lock()
 
@@ -235,14 +232,6 @@ class Subtraction:
             if maxima[row, 0] == 0:  # nothing is beyond the threshold, and only that was listed
                 maxima[row, 0] = np.abs(self.differences(self.first_sums(start + row))).max()
         return maxima[:, : len(self.labels["inference"])]
-
-    def seconds(self) -> float:
-        """About the time of an iteration."""
-        n_voxels = int(self.mask.sum())
-        added = len(self.n_foci) / 2 * n_voxels
-        if self._table_bytes() > TABLE_BYTES:
-            added *= 20
-        return _ADD_SECONDS * added + _VOXEL_SECONDS * n_voxels
 
     def _table_bytes(self) -> int:
         """About the size of the table: half of the blocks of an analysis hold something."""

@@ -1,19 +1,21 @@
 """A store of null iterations that grows batch by batch and survives any loss.
 
-A batch is one whole chunk of each of a few zarr arrays, with a checksum, written by a rename; the
-last that is written is its line in the log. So a batch is there whole, or it is not there and is
-done again; nothing else needs to be known to go on, on any machine.
+A batch is one whole chunk of each of a few zarr arrays, with a checksum, written by a rename (in an
+object store by one put); the last that is written is its line in the log. So a batch is there
+whole, or it is not there and is done again; nothing else needs to be known to go on, on any
+machine.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -21,13 +23,18 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 
-from nimare_dask.errors import SourceFormatError, StoreExistsError
+from nimare_dask.errors import SourceFormatError, StoreAccessError, StoreExistsError
+from nimare_dask.parallel.objects import many_at_once
+from nimare_dask.parallel.places import AnyPath, is_address, is_there, reaching, zarr_store
 from nimare_dask.parallel.stores import group_attributes, naming, whole_or_nothing
 from nimare_dask.provenance import digest_values
 from nimare_dask.schema import NULL_KIND, NULL_VERSION
 
 #: Columns of the log: iterations of the batch, when it was done, how long it took.
 _LOG = ("n_iters", "finished", "seconds")
+
+#: Maxima, other parts and log of a batch.
+Stored: TypeAlias = tuple[NDArray[np.float64], dict[str, NDArray[np.int64]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class Checkpoint:
         Further attributes.
     """
 
-    path: Path
+    path: AnyPath
     batch: int
     n_iters: int
     parts: tuple[str, ...]
@@ -66,9 +73,14 @@ class Checkpoint:
         """First iteration of a batch, and the one after its last."""
         return batch * self.batch, min((batch + 1) * self.batch, self.n_iters)
 
+    @cached_property
+    def arrays(self) -> dict[str, Any]:
+        """The arrays of a store, open for writing."""
+        return _open(self, "r+")
+
 
 def create(
-    path: Path,
+    path: AnyPath,
     *,
     inputs: xr.Dataset,
     fingerprint: Mapping[str, Any],
@@ -98,7 +110,7 @@ def create(
         Lengths of the other arrays, of which each batch has one row, by name.
     """
     with whole_or_nothing(path, kind=NULL_KIND) as partial:
-        inputs.to_zarr(partial / "inputs", zarr_format=3, consolidated=False)
+        inputs.to_zarr(partial, group="inputs", zarr_format=3, consolidated=False)
         group = zarr.open_group(partial, mode="a", zarr_format=3)
         group.attrs.update(
             {
@@ -130,7 +142,7 @@ def create(
     return open_checkpoint(path)
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: AnyPath) -> Checkpoint:
     """Open a store; raise SourceFormatError when it is none."""
     attributes = group_attributes(path, kind=NULL_KIND, version=NULL_VERSION)
     return Checkpoint(
@@ -160,10 +172,12 @@ def read_inputs(store: Checkpoint) -> xr.Dataset:
     SourceFormatError
         When it cannot be read, or is not what was written.
     """
-    path = store.path / "inputs"
+    path = zarr_store(store.path / "inputs", read_only=True)
     try:
-        with xr.open_zarr(path, consolidated=False, chunks=None) as opened:
+        with reaching(store.path), xr.open_zarr(path, consolidated=False, chunks=None) as opened:
             inputs: xr.Dataset = opened.load()
+    except StoreAccessError:
+        raise
     except Exception as error:  # every codec has errors of its own
         raise SourceFormatError(
             f"The inputs of the null {store.path} cannot be read: {error}"
@@ -176,12 +190,19 @@ def read_inputs(store: Checkpoint) -> xr.Dataset:
     return inputs
 
 
-def _open(store: Checkpoint, mode: Any) -> Any:
-    """The zarr group with every array that it must have."""
+def _root(store: Checkpoint, mode: Any) -> Any:
+    where = zarr_store(store.path, read_only=mode == "r")
+    return zarr.open_group(where, mode=mode, zarr_format=3, use_consolidated=False)
+
+
+def _open(store: Checkpoint, mode: Any) -> dict[str, Any]:
+    """The arrays that a store must have."""
     try:
-        group: Any = zarr.open_group(store.path, mode=mode)
-        for name in ("null_max", "log", *store.parts):
-            group[name].shape  # noqa: B018
+        with reaching(store.path):
+            group = _root(store, mode)
+            arrays = {name: group[name] for name in ("null_max", "log", *store.parts)}
+            for array in arrays.values():
+                array.shape  # noqa: B018
     except (OSError, PermissionError):
         raise
     except Exception as error:
@@ -189,7 +210,7 @@ def _open(store: Checkpoint, mode: Any) -> Any:
             f"The null {store.path} has lost an array ({type(error).__name__}: {error}); null_max, "
             f"log, {', '.join(store.parts)} are needed. Delete it and run what made it again."
         ) from error
-    return group
+    return arrays
 
 
 def refuse_other(store: Checkpoint, fingerprint: Mapping[str, Any]) -> None:
@@ -222,12 +243,10 @@ def grow(store: Checkpoint, n_iters: int) -> Checkpoint:
         return store
     n_batches = -(-n_iters // store.batch)
     with naming(store.path):
-        group = _open(store, "r+")
-        for name in ("null_max", "log", *store.parts):
-            array: Any = group[name]
+        for name, array in _open(store, "r+").items():
             rows = n_iters if name == "null_max" else n_batches
             array.resize((rows, array.shape[1]))
-        group.attrs["n_iters"] = n_iters
+        _root(store, "r+").attrs["n_iters"] = n_iters
     return open_checkpoint(store.path)
 
 
@@ -240,12 +259,25 @@ def write_batch(
 ) -> None:
     """Write one batch; its line in the log is written last."""
     start, stop = store.span(batch)
+    every = {**parts, "null_max": maxima}
+    far = is_address(store.path)
+
+    def put(name: str) -> None:
+        arrays[name][slice(start, stop) if name == "null_max" else batch] = every[name]
+
     with naming(store.path):
-        group = _open(store, "r+")
-        for name, values in parts.items():
-            group[name][batch] = values
-        group["null_max"][start:stop] = maxima
-        group["log"][batch] = (stop - start, time.time(), seconds)
+        arrays = store.arrays if far else _open(store, "r+")
+        for _ in many_at_once(put, every) if far else map(put, every):
+            pass
+        if far and not is_there(store.path):
+            raise SourceFormatError(f"{store.path} was removed while it was written.")
+        arrays["log"][batch] = (stop - start, time.time(), seconds)
+
+
+def note_command(store: Checkpoint, words: Sequence[str], folder: Path) -> None:
+    """Keep the command line that makes maps of what a store will hold, and where it was given."""
+    with naming(store.path):
+        _root(store, "r+").attrs["command"] = {"words": list(words), "folder": str(folder)}
 
 
 def note_failure(store: Checkpoint, error: BaseException) -> None:
@@ -301,8 +333,8 @@ class Progress:
 
 
 def read_batch(
-    store: Checkpoint, batch: int, group: Any = None
-) -> tuple[NDArray[np.float64], dict[str, NDArray[np.int64]], NDArray[np.float64]] | None:
+    store: Checkpoint, batch: int, arrays: Mapping[str, Any] | None = None
+) -> Stored | None:
     """Maxima, other parts and log of a batch; None when it is not there.
 
     Raises
@@ -310,14 +342,17 @@ def read_batch(
     SourceFormatError
         When a chunk of it is torn.
     """
-    group = group or _open(store, "r")
+    arrays = _open(store, "r") if arrays is None else arrays
     start, stop = store.span(batch)
     try:
-        log = group["log"][batch]
-        if log[0] != stop - start:
-            return None
-        maxima = group["null_max"][start:stop]
-        parts = {name: group[name][batch] for name in store.parts}
+        with reaching(store.path):
+            log = arrays["log"][batch]
+            if log[0] != stop - start:
+                return None
+            maxima = arrays["null_max"][start:stop]
+            parts = {name: arrays[name][batch] for name in store.parts}
+    except StoreAccessError:
+        raise
     except Exception as error:  # every codec has errors of its own
         raise SourceFormatError(f"Batch {batch} of {store.path} cannot be read: {error}") from error
     if np.isnan(maxima).any() or any((values < 0).any() for values in parts.values()):
@@ -325,17 +360,33 @@ def read_batch(
     return maxima, parts, log
 
 
+def read_batches(
+    store: Checkpoint, batches: Sequence[int], arrays: Mapping[str, Any] | None = None
+) -> Iterator[tuple[int, Stored | SourceFormatError | None]]:
+    """Read batches in order; a torn one gives its error, as all do when an array is lost."""
+    if arrays is None:
+        try:
+            arrays = _open(store, "r")
+        except SourceFormatError as error:
+            return iter([(batch, error) for batch in batches])
+
+    def read(batch: int) -> Stored | SourceFormatError | None:
+        try:
+            return read_batch(store, batch, arrays)
+        except SourceFormatError as error:
+            return error
+
+    found = many_at_once(read, batches) if is_address(store.path) else map(read, batches)
+    return zip(batches, found, strict=True)
+
+
 def progress(store: Checkpoint) -> Progress:
     """Read through a store to see what it holds."""
-    group = _open(store, "r")
     done, n_torn, n_done, logs = [], 0, 0, []
-    for batch in range(store.n_batches):
-        try:
-            found = read_batch(store, batch, group)
-        except SourceFormatError:
+    for batch, found in read_batches(store, range(store.n_batches), _open(store, "r")):
+        if isinstance(found, SourceFormatError):
             n_torn += 1
-            continue
-        if found is not None:
+        elif found is not None:
             done.append(batch)
             n_done += len(found[0])
             logs.append(found[2])

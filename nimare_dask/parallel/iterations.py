@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import dask.config
@@ -12,7 +12,16 @@ from dask.base import compute
 from dask.delayed import delayed
 
 from nimare_dask.errors import WorkerError
-from nimare_dask.parallel.execute import PROCESSES, active_client, cluster_errors, n_workers
+from nimare_dask.parallel.execute import (
+    LOOK_EVERY,
+    PROCESSES,
+    Patience,
+    active_client,
+    cluster_errors,
+    expected_workers,
+    n_workers,
+)
+from nimare_dask.parallel.parts import is_full
 from nimare_dask.parallel.shapes import share
 
 Result = TypeVar("Result")
@@ -20,9 +29,9 @@ Result = TypeVar("Result")
 #: Batches that are on their way for each worker: one at work, one waiting, so none is idle.
 _AHEAD = 2
 
-#: How long a cluster may be without any worker; `nimare-dask.no-worker-timeout` in Dask's
-#: configuration sets another number of seconds.
-NO_WORKER_SECONDS = 600.0
+#: Results that are fetched together: each message to a worker and back takes some milliseconds,
+#: which is long for a driver of a thousand workers.
+_TOGETHER = 16
 
 
 def map_iterations(
@@ -116,45 +125,96 @@ def _on_cluster(
     task = delayed(run, pure=False, traverse=False)
     waiting = list(batches)[::-1]
     batch_of: dict[Any, int] = {}
+    growing = dask.config.get("nimare-dask.growing", False)
+    patience = Patience(client)
 
-    def submit() -> None:
-        # Workers may come one after the other, so how many there are is asked each time.
-        while waiting and len(batch_of) < _AHEAD * n_workers():
-            batch = waiting.pop()
-            # A batch is the same each time, so a lost worker's batches are done again.
-            batch_of[client.compute(task(everywhere, batch), retries=2)] = batch
+    def start(batch: int) -> None:
+        # A batch is the same each time, so a lost worker's batches are done again.
+        batch_of[client.compute(task(everywhere, batch), retries=2)] = batch
+
+    def at_once() -> int:
+        # Workers may come one after the other, so how many there are is asked again and again. A
+        # cluster that grows with the work has to see work for all that it may have.
+        return _AHEAD * (expected_workers() if growing else n_workers())
+
+    def submit(most: int) -> None:
+        while waiting and len(batch_of) < most:
+            start(waiting.pop())
 
     try:
-        submit()
+        submit(at_once())
         while batch_of:
-            for future in _some_done(client, list(batch_of)):
-                batch = batch_of.pop(future)
-                result = future.result()
-                future.release()
-                submit()
-                take(batch, result)
+            done = _some_done(list(batch_of))
+            if not done:
+                patience.look()
+                if not waiting:
+                    _start_again(client, list(batch_of.values()), start)
+            for at in range(0, len(done), _TOGETHER):
+                # Of a batch that was started again the slower future was cancelled.
+                some = [future for future in done[at : at + _TOGETHER] if future in batch_of]
+                results, most = _results_of(client, some, patience), at_once()
+                for future, result in zip(some, results, strict=True):
+                    if future not in batch_of:
+                        continue
+                    batch = batch_of[future]
+                    others = [other for other, its in batch_of.items() if its == batch]
+                    for other in others:
+                        del batch_of[other]
+                    future.release()
+                    if len(others) > 1:
+                        client.cancel([other for other in others if other is not future])
+                    submit(most)
+                    take(batch, result)
     finally:
         client.cancel(list(batch_of))
 
 
-def _some_done(client: Any, futures: list[Any]) -> list[Any]:
-    """Wait until a batch is done, as long as there are workers or some may still come."""
+def _start_again(client: Any, batches: list[int], start: Callable[[int], None]) -> None:
+    """Give the last batches to workers that have nothing to do as well; whoever is first counts.
+
+    The worker that has them may be frozen or cut off, of which the scheduler hears late.
+    """
+    idle = sum(not tasks for tasks in client.processing().values())
+    alone = [batch for batch in batches if batches.count(batch) == 1]
+    for batch in alone[: _AHEAD * idle]:
+        start(batch)
+
+
+def _some_done(futures: list[Any]) -> list[Any]:
+    """Wait for a while until a batch is done; none when it takes longer."""
     from distributed import wait
 
-    patience = float(dask.config.get("nimare-dask.no-worker-timeout", NO_WORKER_SECONDS))
-    without_since: float | None = None
+    try:
+        return list(wait(futures, timeout=LOOK_EVERY, return_when="FIRST_COMPLETED").done)
+    except TimeoutError:
+        return []
+
+
+def _results_of(client: Any, futures: list[Any], patience: Patience) -> list[Any]:
+    """Results of batches that are done, in one message of the scheduler when all is well."""
+
+    async def together() -> list[Any]:
+        return list(await client.gather(futures, asynchronous=True))
+
+    # Whatever goes wrong, or takes too long, does so again for one of them.
+    with suppress(Exception):
+        return list(client.sync(together, callback_timeout=LOOK_EVERY))
+    return [_result_of(future, patience) for future in futures]
+
+
+def _result_of(future: Any, patience: Patience) -> Any:
+    """The result of a batch that is done; it is done again when its worker is lost meanwhile."""
     while True:
         try:
-            return list(
-                wait(futures, timeout=min(5.0, patience), return_when="FIRST_COMPLETED").done
-            )
+            return future.result(timeout=patience.seconds)
         except TimeoutError:
-            if client.nthreads():
-                without_since = None
-                continue
-        without_since = without_since or time.monotonic()
-        if time.monotonic() - without_since > patience:
+            if future.status == "error":
+                raise
+            patience.look()
+        except OSError as error:
+            if not is_full(error):
+                raise
             raise WorkerError(
-                f"The Dask cluster has had no worker for {patience:.0f} s; start some and run this "
-                "again (a store keeps what was done)."
-            )
+                "A worker has no room left on its disk for scratch (`--local-directory` of `dask "
+                "worker`); make room there or give another folder, and run this again."
+            ) from error

@@ -123,7 +123,9 @@ def counts_to_maps(
         "gv",
         counts,
         "vg",
-        adjust_chunks={"g": lambda n: n - 1},
+        # Sizes, not a function of them: the name of the array counts what is given here, and a
+        # lambda is not the same in every process.
+        adjust_chunks={"g": tuple(size - 1 for size in counts.chunks[1])},
         dtype=dtype,
         meta=np.empty((0, 0), dtype),
         **shared,
@@ -156,8 +158,10 @@ def stack(arrays: Sequence[Any]) -> Any:
 
 def filled_like(array: Any, value: float) -> Any:
     """An array of one value, of the shape and type of another; lazy where that is."""
-    full = da.full_like if isinstance(array, da.Array) else np.full_like
-    return full(array, value)
+    if not isinstance(array, da.Array):
+        return np.full_like(array, value)
+    # Not da.full_like, whose name counts code that is not the same in every process.
+    return da.broadcast_to(np.array(value, array.dtype), array.shape, chunks=array.chunks)
 
 
 def apply_to_whole_maps(

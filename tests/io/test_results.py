@@ -29,6 +29,7 @@ from nimare_dask.estimators.mkda_chi2 import MKDAChi2
 from nimare_dask.io.nifti import file_safe, get_map, to_nifti
 from nimare_dask.io.results import open_result, save_result
 from nimare_dask.parallel import execute
+from nimare_dask.parallel.parts import left_of
 from nimare_dask.provenance import steps
 from nimare_dask.selection import has_label, select
 from nimare_dask.simulate import simulate_corpus
@@ -204,7 +205,7 @@ def block_that_fails(error: BaseException) -> Callable[..., Any]:
     return fail
 
 
-@pytest.mark.parametrize("error", [MemoryError("no memory"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("error", [MemoryError("no memory"), ValueError("wrong")], ids=repr)
 @pytest.mark.parametrize("old", [False, True])
 def test_save_result__a_block_that_fails_leaves_nothing_new(
     terms: xr.Dataset, store: Path, error: BaseException, old: bool
@@ -224,7 +225,7 @@ def test_save_result__a_block_that_fails_leaves_nothing_new(
         assert_array_equal(open_result(store)["z"].values, terms["z"].values)
 
 
-def test_save_result__stopped_while_writing_leaves_nothing(
+def test_save_result__stopped_while_writing_leaves_a_part(
     terms: xr.Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write = execute._write_block
@@ -240,10 +241,12 @@ def test_save_result__stopped_while_writing_leaves_nothing(
     with pytest.raises(OSError, match="No space"), dask.config.set(scheduler="synchronous"):
         save_result(terms[["z"]].compute().chunk({"voxel": 100}), tmp_path / "terms.zarr")
     assert len(done) == 2
-    assert listing(tmp_path) == []
+    left = left_of(tmp_path / "terms.zarr")
+    assert left is not None and left[1] == 2
+    assert [path.name for path in tmp_path.iterdir()] == [left[0].name]
 
 
-def test_save_result__stopped_by_its_reader_leaves_nothing(
+def test_save_result__stopped_by_its_reader_leaves_a_part(
     terms: xr.Dataset, tmp_path: Path
 ) -> None:
     def stop(done: int, n_blocks: int) -> None:
@@ -252,7 +255,9 @@ def test_save_result__stopped_by_its_reader_leaves_nothing(
 
     with pytest.raises(KeyboardInterrupt), dask.config.set(scheduler="synchronous"):
         save_result(terms[["z"]], tmp_path / "terms.zarr", report=stop)
-    assert listing(tmp_path) == []
+    left = left_of(tmp_path / "terms.zarr")
+    assert left is not None and left[1] == 1
+    assert [path.name for path in tmp_path.iterdir()] == [left[0].name]
 
 
 def test_save_result__refuses_to_overwrite(store: Path, pair: xr.Dataset) -> None:

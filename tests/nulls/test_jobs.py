@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -9,8 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.random import PCG64, SeedSequence
 from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
 
-from nimare_dask.nulls.jobs import STEPS, below, n_maxima, pack_mask, raw_numbers, unpack_mask
+from nimare_dask.nulls.jobs import (
+    STEPS,
+    Batch,
+    below,
+    n_maxima,
+    pack_mask,
+    raw_numbers,
+    unpack_mask,
+)
 from tests.group_pairs import pair
 
 MOST = 2**64 - 1
@@ -57,3 +68,36 @@ def test_pack_mask__there_and_back(shape: tuple[int, int, int]) -> None:
 def test_n_maxima__is_the_product_of_labels() -> None:
     assert n_maxima(pair().label_counts()) == n_maxima(pair().redraw()) == 9
     assert n_maxima(pair().subtraction()) == 3
+
+
+# What goes from workers to the driver.
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.arange(300),
+        np.array([0, 2**32 - 1]),
+        np.array([5, 0, 2**62]),
+        np.array([-1, 2**40]),
+        np.array([-(2**63), 2**63 - 1]),
+        np.array([3, 2**63 + 1], np.uint64),
+        np.array([], np.int64),
+        np.array([7, 200], np.uint8),
+    ],
+    ids=str,
+)
+def test_batch__arrives_as_it_was(values: NDArray[np.integer]) -> None:
+    sent = Batch(maxima=np.array([[0.1, np.nan]]), sums={"counts": values})
+    came = pickle.loads(pickle.dumps(sent))
+    assert_array_equal(came.maxima, sent.maxima)
+    assert came.sums["counts"].dtype == values.dtype
+    assert_array_equal(came.sums["counts"], values)
+    came.sums["counts"] += 1
+
+
+def test_batch__is_sent_small() -> None:
+    histogram = np.bincount(np.random.default_rng(0).poisson(300, 10_000), minlength=100_001)
+    sent = pickle.dumps(Batch(maxima=np.zeros((10, 3)), sums={"null_histogram": histogram}))
+    assert histogram.nbytes == 800_008
+    assert len(sent) < 5_000

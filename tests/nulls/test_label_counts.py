@@ -306,9 +306,8 @@ def test_run__foci_outside_the_mask_count_where_they_reach() -> None:
     assert_chi2_maxima(maxima_of(job, 0, 8), wanted, CHI2_THRESH)
 
 
-def test_seconds__grow_with_what_is_counted_and_measured() -> None:
+def test_facts__say_sizes_and_threshold() -> None:
     job = pair(18, 7).label_counts()
-    assert 0 < job.seconds() < replace(job, sizes=np.array([3, 7]), by_size=True).seconds()
     assert job.task_bytes() > 0
     assert job.facts() == {
         "chi2_thresh": CHI2_THRESH,

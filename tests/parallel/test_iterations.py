@@ -14,6 +14,7 @@ import dask
 import pytest
 
 from nimare_dask.errors import WorkerError
+from nimare_dask.parallel import iterations
 from nimare_dask.parallel.iterations import map_iterations
 
 LOCAL = ["synchronous", "one thread", "two threads"]
@@ -173,21 +174,66 @@ def test_map__keeps_no_result(where: str, on: Callable[[str], Any]) -> None:
     assert len(Big.alive) == 0
 
 
+class Begun:
+    """Batches that workers began; of the class, since a list in a function would be copied."""
+
+    batches: ClassVar[list[int]] = []
+
+
+def note(_shared: int, batch: int) -> None:
+    Begun.batches.append(batch)
+
+
+def most_ahead(cluster: Any, n_batches: int) -> int:
+    """Batches that were begun and not taken yet, at most, while taking is slow."""
+    Begun.batches.clear()
+    ahead: list[int] = []
+
+    def take(_batch: int, _result: None) -> None:
+        time.sleep(0.05)
+        ahead.append(len(Begun.batches) - len(ahead))
+
+    with cluster.as_current():
+        map_iterations(note, 0, range(n_batches), take)
+    assert len(ahead) == n_batches
+    return max(ahead)
+
+
 def test_map__a_cluster_has_few_batches_on_their_way(cluster: Any) -> None:
-    begun: list[int] = []
+    # Two workers, two batches for each, and one more while one is taken.
+    assert 1 < most_ahead(cluster, 40) <= 2 * 2 + 1
 
-    def run(shared: int, batch: int) -> int:
-        begun.append(batch)
-        return batch
 
-    def take(batch: int, result: int) -> None:
-        time.sleep(0.01)
-        taken.append(batch)
-        assert len(begun) <= len(taken) + 2 * 2 + 1, "the driver is slow, so workers wait for it"
+def test_map__a_cluster_that_grows_sees_work_for_all_its_workers(cluster: Any) -> None:
+    with dask.config.set({"nimare-dask.growing": True, "nimare-dask.expected-workers": 8}):
+        assert 10 < most_ahead(cluster, 60) <= 2 * 8 + 1
 
+
+def until(end: float, batch: int) -> int:
+    Begun.batches.append(batch)
+    time.sleep(max(0.0, end - time.time()))
+    return batch
+
+
+@pytest.mark.parametrize("together", [1, 16])
+def test_map__both_runs_of_a_batch_that_was_started_again_are_done(
+    together: int, cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some_done = iterations._some_done
+
+    def all_done(futures: list[Any]) -> list[Any]:
+        if some_done(futures):
+            time.sleep(0.3)
+        return [future for future in futures if future.done()]
+
+    monkeypatch.setattr(iterations, "LOOK_EVERY", 0.1)
+    monkeypatch.setattr(iterations, "_some_done", all_done)
+    monkeypatch.setattr(iterations, "_TOGETHER", together)
+    Begun.batches.clear()
     taken: list[int] = []
     with cluster.as_current():
-        map_iterations(run, 0, range(40), take)
+        map_iterations(until, time.time() + 1.0, [0], lambda batch, result: taken.append(batch))
+    assert taken == [0] and Begun.batches == [0, 0]
 
 
 @pytest.mark.parametrize("where", EVERYWHERE)
@@ -277,6 +323,36 @@ def test_map__more_workers_later_get_work_too() -> None:
 
         map_iterations(count_at_once, 0, range(50), take)
     assert AtOnce.most >= 5
+
+
+def hang_first(seen: list[int], batch: int) -> int:
+    """Hang over batch 7 the first time, as on a worker that is frozen."""
+    if batch == 7:
+        seen.append(batch)
+        if len(seen) == 1:
+            Frozen.thaws.wait(20)
+    return batch
+
+
+class Frozen:
+    """When the batch that hangs goes on."""
+
+    thaws: ClassVar[threading.Event] = threading.Event()
+
+
+def test_map__the_last_batch_does_not_wait_for_a_frozen_worker(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(iterations, "LOOK_EVERY", 0.2)
+    monkeypatch.setattr(Frozen, "thaws", threading.Event())
+    seen, taken = list[int](), list[int]()
+    began = time.monotonic()
+    with cluster.as_current():
+        map_iterations(hang_first, seen, range(12), lambda batch, result: taken.append(result))
+    took = time.monotonic() - began
+    Frozen.thaws.set()
+    assert sorted(taken) == list(range(12)), "every batch is taken once"
+    assert took < 10
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from nimare_dask.estimators.balanced import EFFECT, BalancedALESubtraction
 from nimare_dask.kernels import prefixes
+from nimare_dask.nulls import scheme
 from nimare_dask.nulls.mean_difference import MeanDifference
 from nimare_dask.nulls.subsets import Activation
 from nimare_dask.provenance import steps
@@ -65,7 +66,7 @@ class Draws:
 
 @contextmanager
 def recorded() -> Iterator[Draws]:
-    """While open, what ours draws is kept; so few iterations are one batch, one after the other."""
+    """While open, what ours draws is kept; iterations are one batch, one after the other."""
     draws, current = Draws(), [Mean()]
     significant = Activation.significant
     mean, table, mean_ale = MeanDifference.mean, MeanDifference._table, MeanDifference._mean_ale
@@ -206,7 +207,11 @@ def balanced(null_method: NullMethod) -> Both:
         kept.append(batch.maxima)
         return batch
 
-    with recorded() as draws, patch.object(MeanDifference, "run", of_run):
+    with (
+        recorded() as draws,
+        patch.object(MeanDifference, "run", of_run),
+        patch.object(scheme, "batch_size", lambda *_: N_ITERS),
+    ):
         ours = BalancedALESubtraction(**settings).fit(
             pair.first, pair.second, space=space(), n_iters=N_ITERS, random_state=0
         )

@@ -434,6 +434,7 @@ def test_neurosynth(tmp_path: Path, data_folder: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_null_distributions__of_own_random_numbers() -> None:
     pair, n = groups("pain"), 60
     args = (pair.first, pair.second)

@@ -27,7 +27,10 @@ def assert_within(outcome: Outcome) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ESTIMATORS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.long] if name == "ALE" else []) for name in ESTIMATORS],
+)
 def test_correct_fwe__has_the_error_rate_that_it_says(name: str) -> None:
     outcomes = [
         study_of.study(name, n, coarse_space(), repeats=REPEATS, n_iters=N_ITERS) for n in DESIGNS

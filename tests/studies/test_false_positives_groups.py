@@ -242,7 +242,11 @@ def test_one_null__has_the_error_rate_that_it_says(real: xr.Dataset) -> None:
 @pytest.mark.realdata
 @unknown_spaces
 @pytest.mark.parametrize(
-    ("name", "sizes", "n_iters"), [("MKDAChi2", (50, 450), 99), ("ALESubtraction", (20, 20), 199)]
+    ("name", "sizes", "n_iters"),
+    [
+        ("MKDAChi2", (50, 450), 99),
+        pytest.param("ALESubtraction", (20, 20), 199, marks=pytest.mark.long),
+    ],
 )
 def test_correct_pair__has_the_error_rate_that_it_says(
     real: xr.Dataset, name: str, sizes: tuple[int, int], n_iters: int
