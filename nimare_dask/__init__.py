@@ -85,6 +85,7 @@ if TYPE_CHECKING:
     from nimare_dask.nulls.monte_carlo import monte_carlo_null
     from nimare_dask.nulls.relocation import Enhancement
     from nimare_dask.nulls.stored import extend_null, open_null, run_batches
+    from nimare_dask.parallel.clusters import cluster
     from nimare_dask.pooling import combine_analyses
     from nimare_dask.selection import has_label, is_analysis, is_study, select
     from nimare_dask.simulate import simulate_corpus
@@ -123,6 +124,7 @@ _HOME = {
     "UnknownLabelError": "errors",
     "WorkerError": "errors",
     "activation_maps": "activation",
+    "cluster": "parallel.clusters",
     "coactivation": "coactivations",
     "combine_analyses": "pooling",
     "conjunction": "contrasts",
@@ -212,6 +214,7 @@ __all__ = [
     "WorkerError",
     "__version__",
     "activation_maps",
+    "cluster",
     "coactivation",
     "combine_analyses",
     "conjunction",

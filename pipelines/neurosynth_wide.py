@@ -9,8 +9,8 @@ Run it with
 
 All features share one null of shuffled labels (see `nimare_dask.feature_null` for why that is
 exact). Its iterations are kept in OUT/null.zarr as they are done: run the same line again after an
-interruption, on any machine, and only what is missing is computed. With --scheduler the iterations
-and maps are computed by the workers of a running Dask cluster, with the same bits.
+interruption, on any machine, and only what is missing is computed. With --cluster the iterations
+and maps are computed by the workers of a cluster, with the same bits.
 
 Only public names of nimare_dask are used, so it is a place to start a script of your own from.
 """
@@ -18,8 +18,6 @@ Only public names of nimare_dask are used, so it is a place to start a script of
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import nimare_dask as nd
@@ -74,18 +72,6 @@ def neurosynth_wide(
     return nd.to_nifti(maps, out / "maps", features=export or [])
 
 
-@contextmanager
-def workers(scheduler: str | None) -> Iterator[None]:
-    """Compute on a running Dask cluster, or on the threads of this machine."""
-    if scheduler is None:
-        yield
-        return
-    from dask.distributed import Client
-
-    with Client(scheduler):
-        yield
-
-
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
@@ -97,9 +83,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--space", default="mni152_2mm", help="a mask image, or mni152_2mm")
     parser.add_argument("--feature", action="append", help="export its maps; may be repeated")
-    parser.add_argument("--scheduler", help="address of a running Dask scheduler")
+    parser.add_argument("--cluster", help="local, slurm, ..., or the address of a Dask scheduler")
+    parser.add_argument("--workers", type=int, help="with --cluster: worker processes")
+    parser.add_argument("--cluster-config", type=Path, help="with --cluster: settings (.yaml)")
     given = parser.parse_args()
-    with workers(given.scheduler):
+    with nd.cluster(given.cluster, n_workers=given.workers, config=given.cluster_config):
         paths = neurosynth_wide(
             given.coordinates,
             given.metadata,

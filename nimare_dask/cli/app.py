@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 an error that a person can mend, in one sentence; 2 wrong 
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
@@ -13,11 +14,14 @@ import typer
 from nimare_dask._version import __version__
 from nimare_dask.cli import (
     associate,
+    batches,
     coactivation,
+    console,
     contrast,
     corpora,
     demo,
     export,
+    kernels,
     macm,
     meta,
     neurostore,
@@ -25,6 +29,7 @@ from nimare_dask.cli import (
     studies,
 )
 from nimare_dask.errors import NimareDaskError
+from nimare_dask.parallel.places import reaching
 
 app = typer.Typer(
     name="nimare-dask",
@@ -48,8 +53,10 @@ app.command("scale")(meta.scale)
 app.command("macm")(macm.macm)
 app.command("coactivation")(coactivation.coactivation)
 app.command("contrast")(contrast.contrast)
+app.command("run-batch")(batches.run_batch)
 app.command("status")(status.status)
 app.command("export")(export.export)
+app.command("compile")(kernels.compile_kernels)
 app.command("demo")(demo.demo)
 
 
@@ -77,8 +84,11 @@ def main(arguments: list[str] | None = None) -> None:
     given = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in given
     given = corpora.split_pairs([word for word in given if word != "--debug"])
+    console.words_given.set(tuple(given))
     try:
-        app(args=given, prog_name="nimare-dask")
+        # Maps at an address are read when they are needed, wherever that is.
+        with nullcontext() if debug else reaching(None):
+            app(args=given, prog_name="nimare-dask")
     except NimareDaskError as error:
         if debug:
             raise
@@ -88,11 +98,20 @@ def main(arguments: list[str] | None = None) -> None:
         # A full disk, a folder that cannot be written, too little memory: a sentence, not a trace.
         if debug:
             raise
-        print(f"Error: {type(error).__name__}: {error}", file=sys.stderr)
+        print(f"Error: {_in_a_sentence(error)}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("Stopped; no result was written.", file=sys.stderr)
         sys.exit(130)
+
+
+def _in_a_sentence(error: OSError | MemoryError) -> str:
+    from nimare_dask.parallel.parts import is_full
+
+    if not (isinstance(error, OSError) and error.strerror and error.filename is not None):
+        return f"{type(error).__name__}: {error}"
+    todo = "; make room there, and give the same command again" if is_full(error) else ""
+    return f"{error.filename}: {error.strerror}{todo}."
 
 
 if __name__ == "__main__":

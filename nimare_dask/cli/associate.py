@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from nimare_dask.cli.options import Place, Prepare, ZarrPath, path, verb
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,9 +28,14 @@ class Fdr(StrEnum):
     negcorr = "negcorr"
 
 
+@verb(of=Place)
 def associate(
-    corpus: Annotated[Path, typer.Argument(help="A corpus with features.")],
-    out: Annotated[Path, typer.Argument(help="Result to write, such as terms.zarr.")],
+    place: Place,
+    *,
+    corpus: Annotated[ZarrPath, typer.Argument(help="A corpus with features.", parser=path)],
+    out: Annotated[
+        ZarrPath, typer.Argument(help="Result to write, such as terms.zarr.", parser=path)
+    ],
     threshold: Annotated[
         float,
         typer.Option(
@@ -72,39 +78,41 @@ def associate(
         float, typer.Option(help="With --fwe: uncorrected p that voxels of clusters are below.")
     ] = 0.001,
     store: Annotated[
-        Path | None,
+        ZarrPath | None,
         typer.Option(
             help="With --fwe: where null iterations are kept as they are done (.zarr), to go on "
-            "from; beside the result by default."
+            "from; beside the result by default.",
+            parser=path,
         ),
     ] = None,
     min_analyses: Annotated[int, typer.Option(help="Drop features that fewer analyses have.")] = 1,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a running Dask scheduler; else threads here.")
-    ] = None,
+    prepare: Prepare = False,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
 ) -> None:
     """Compare, for every feature, the analyses that have it with the rest (MKDA chi-square)."""
     import time
 
-    from nimare_dask.cli.console import peak_memory, progress, say, sentences_for_warnings
+    from nimare_dask.cli.batches import prepared
+    from nimare_dask.cli.console import peak_memory, progress, say
     from nimare_dask.cli.outcome import told_where_to_go_on
     from nimare_dask.corpus import open_corpus
+    from nimare_dask.errors import SettingsError
     from nimare_dask.estimators.mkda_chi2 import MKDAChi2
     from nimare_dask.footprint import MKDAKernel
     from nimare_dask.nulls.label_permutation import feature_null
-    from nimare_dask.parallel.execute import connected
     from nimare_dask.parallel.stores import refuse_existing
     from nimare_dask.schema import RESULT_KIND
     from nimare_dask.space import load_space
 
     start = time.perf_counter()
+    if prepare and not fwe:
+        raise SettingsError("--prepare is for null iterations, which --fwe makes.")
     refuse_existing(out, kind=RESULT_KIND, overwrite=force)
     estimator = MKDAChi2(kernel=MKDAKernel(r=r))
     space = load_space(mask)
     store = store or out.with_name(f"{out.stem}.null.zarr")
     studies = open_corpus(corpus)
-    with sentences_for_warnings(), connected(scheduler):
+    with place.started():
         maps = estimator.fit_features(
             studies,
             threshold=threshold,
@@ -129,7 +137,11 @@ def associate(
                     random_state=seed,
                     store=store,
                     report=report,
+                    compute=not prepare,
                 )
+            if prepare:
+                prepared(store)
+                return
         maps = save_features(
             maps, out, fdr_method=str(fdr_method) if fdr else None, null=null, force=force
         )
@@ -157,7 +169,7 @@ def say_foci_outside(maps: xr.Dataset) -> None:
 
 def save_features(
     maps: xr.Dataset,
-    out: Path,
+    out: ZarrPath,
     *,
     fdr_method: str | None = None,
     null: xr.Dataset | None = None,
@@ -171,6 +183,7 @@ def save_features(
     import dask.array as da
 
     from nimare_dask.cli.console import progress, say
+    from nimare_dask.cli.outcome import told_where_to_go_on
     from nimare_dask.correct import correct_fdr
     from nimare_dask.fwe import correct_fwe
     from nimare_dask.io.results import open_result, save_result
@@ -187,7 +200,7 @@ def save_features(
     lazy = {name: maps[name].data for name in keep if isinstance(maps[name].data, da.Array)}
     _warm_up(fdr=fdr_method is not None, fwe=null is not None)
     say(f"{maps.sizes['feature']:,} features x {maps.sizes['voxel']:,} voxels. {plan(lazy)}")
-    with progress("Computing") as report:
+    with told_where_to_go_on(out=out), progress("Computing") as report:
         save_result(maps, out, overwrite=force, report=report)
     return open_result(out)
 

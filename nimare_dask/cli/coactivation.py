@@ -8,15 +8,21 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from nimare_dask.cli.associate import Effect, Fdr, save_features, say_foci_outside
+from nimare_dask.cli.options import Place, ZarrPath, path, verb
 
 if TYPE_CHECKING:
     from nimare_dask.space import Space
     from nimare_dask.targets import Targets
 
 
+@verb(of=Place)
 def coactivation(
-    corpus: Annotated[Path, typer.Argument(help="A corpus.")],
-    out: Annotated[Path, typer.Argument(help="Result to write, such as coactivation.zarr.")],
+    place: Place,
+    *,
+    corpus: Annotated[ZarrPath, typer.Argument(help="A corpus.", parser=path)],
+    out: Annotated[
+        ZarrPath, typer.Argument(help="Result to write, such as coactivation.zarr.", parser=path)
+    ],
     atlas: Annotated[
         Path | None,
         typer.Option(help="Targets are the parcels of this label image (0 is no parcel)."),
@@ -60,19 +66,15 @@ def coactivation(
     min_analyses: Annotated[
         int, typer.Option(help="Drop targets that fewer analyses activate.")
     ] = 1,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a running Dask scheduler; else threads here.")
-    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
 ) -> None:
     """Compare, for every target, the analyses that activate it with the rest (MKDA chi-square)."""
     import time
 
-    from nimare_dask.cli.console import peak_memory, say, sentences_for_warnings
+    from nimare_dask.cli.console import peak_memory, say
     from nimare_dask.coactivations import coactivation as coactivate
     from nimare_dask.corpus import open_corpus
     from nimare_dask.footprint import MKDAKernel
-    from nimare_dask.parallel.execute import connected
     from nimare_dask.parallel.stores import refuse_existing
     from nimare_dask.schema import RESULT_KIND
     from nimare_dask.space import load_space
@@ -80,7 +82,7 @@ def coactivation(
     start = time.perf_counter()
     refuse_existing(out, kind=RESULT_KIND, overwrite=force)
     space, overlap = load_space(mask), _overlap(min_overlap)
-    with sentences_for_warnings(), connected(scheduler):
+    with place.started():
         maps = coactivate(
             open_corpus(corpus),
             _targets(atlas, labels, grid, xyz, space),

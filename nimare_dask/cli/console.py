@@ -10,9 +10,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 
 from nimare_dask.parallel.execute import Report
 from nimare_dask.parallel.plan import say_seconds
+
+#: The words after ``nimare-dask`` of the command that runs.
+words_given: ContextVar[tuple[str, ...]] = ContextVar("words_given", default=())
 
 #: Seconds between two lines in a log.
 LOG_EVERY = 10.0

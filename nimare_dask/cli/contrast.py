@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,9 +15,16 @@ from nimare_dask.cli.options import (
     NullChoice,
     Radius,
     SampleSize,
+    ZarrPath,
     verb,
 )
-from nimare_dask.cli.outcome import correct, say_plan, told_where_to_go_on, write
+from nimare_dask.cli.outcome import (
+    correct,
+    refuse_to_prepare,
+    say_plan,
+    told_where_to_go_on,
+    write_or_say,
+)
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -97,10 +103,8 @@ def contrast(
 ) -> None:
     """Compare two groups of analyses: where one reports activation more often than the other."""
     from nimare_dask.cli.conditions import two_groups
-    from nimare_dask.cli.console import sentences_for_warnings
     from nimare_dask.corpus import open_corpus
     from nimare_dask.errors import SettingsError
-    from nimare_dask.parallel.execute import connected
     from nimare_dask.parallel.stores import refuse_existing
     from nimare_dask.schema import RESULT_KIND
     from nimare_dask.space import load_space
@@ -115,24 +119,27 @@ def contrast(
         raise SettingsError("--permute foci is the null of --correct fwe without --main-effects.")
     if permute == Permute.labels and job.coverage != CoverageChoice.brain:
         raise SettingsError("--coverage is for --permute foci; labels have no place.")
+    if job.prepare:
+        refuse_to_prepare(job, main_effects=main_effects)
     if not job.plan:
         refuse_existing(job.result, kind=RESULT_KIND, overwrite=job.force)
     estimator = _estimator(method, r, sample_size, fwhm)
     space = load_space(job.mask)
-    with sentences_for_warnings(), connected(job.scheduler):
+    with job.started():
         groups = two_groups(open_corpus(job.corpus), group1, group2, drop_shared=drop_shared)
         if job.plan:
             say_plan_of_groups(estimator, *groups, space, job, permute)
             return
         with told_where_to_go_on(*_stores(job, main_effects=main_effects)):
+            maps: xr.Dataset | None
             if main_effects:
                 maps = _by_main_effects(estimator, *groups, space, job, alpha)
             else:
                 maps = compare(estimator, *groups, space, job, permute)
-    write(maps, job)
+    write_or_say(maps, job)
 
 
-def _stores(job: Job, *, main_effects: bool) -> list[Path]:
+def _stores(job: Job, *, main_effects: bool) -> list[ZarrPath]:
     """Where the iterations go: one store, or a folder of the stores of three nulls."""
     return [job.null_store.with_suffix("") if main_effects else job.null_store]
 
@@ -163,23 +170,25 @@ def compare(
     space: Space,
     job: Job,
     permute: Permute,
-) -> xr.Dataset:
-    """Fit and correct."""
+) -> xr.Dataset | None:
+    """Fit and correct; None when there are only preparations to be made."""
     from nimare_dask.cli.console import progress, say
     from nimare_dask.estimators.ale_subtraction import ALESubtraction
     from nimare_dask.nulls.label_permutation import label_permutation_null, random_foci_null
+    from nimare_dask.parallel.places import make_folder
 
     is_ale = isinstance(estimator, ALESubtraction)
     null = None
     if _iterates(estimator, job):
         say(f"Null iterations are kept in {job.null_store}.")
-        job.null_store.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(job.null_store.parent)
         settings: dict[str, Any] = {
             "space": space,
             "n_iters": job.n_iters,
             "voxel_thresh": job.voxel_thresh,
             "random_state": job.seed,
             "store": job.null_store,
+            "compute": not job.prepare,
         }
         with progress("Null", "iterations") as report:
             if permute == Permute.labels:
@@ -193,6 +202,8 @@ def compare(
                     report=report,
                     **settings,
                 )
+    if job.prepare:
+        return None
     if null is not None and permute == Permute.labels and not is_ale:
         say(
             "Shuffled labels test the difference, association; for uniformity of the groups use "
@@ -216,6 +227,7 @@ def _by_main_effects(
     from nimare_dask.cli.console import progress, say
     from nimare_dask.contrasts import contrast as compare_by_main_effects
     from nimare_dask.errors import SettingsError
+    from nimare_dask.parallel.places import make_folder
 
     if job.correct == Correct.none:
         raise SettingsError(
@@ -224,7 +236,7 @@ def _by_main_effects(
     (stores,) = _stores(job, main_effects=True)
     if _iterates(estimator, job):
         say(f"Null iterations are kept in the folder {stores}.")
-        stores.mkdir(parents=True, exist_ok=True)
+        make_folder(stores)
     with progress("Null", "iterations") as report:
         return compare_by_main_effects(
             group1,

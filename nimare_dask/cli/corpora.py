@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from nimare_dask.cli.options import ZarrPath, path
+
 importers = typer.Typer(help="Read studies from files into a corpus.", no_args_is_help=True)
 
 
@@ -34,7 +36,9 @@ def _formats() -> None:
 def import_neurosynth(
     coordinates: Annotated[Path, typer.Argument(help="Table of foci: id x y z (.tsv, .tsv.gz).")],
     metadata: Annotated[Path, typer.Argument(help="Table of studies: id space title ...")],
-    out: Annotated[Path, typer.Argument(help="Corpus to write, such as neurosynth.zarr.")],
+    out: Annotated[
+        ZarrPath, typer.Argument(help="Corpus to write, such as neurosynth.zarr.", parser=path)
+    ],
     features: Annotated[
         list[Path] | None,
         typer.Option(
@@ -77,7 +81,7 @@ def import_neurosynth(
 
 
 def info(
-    corpus: Annotated[Path, typer.Argument(help="A corpus.")],
+    corpus: Annotated[ZarrPath, typer.Argument(help="A corpus.", parser=path)],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     features: Annotated[bool, typer.Option("--features", help="List the features too.")] = False,
 ) -> None:

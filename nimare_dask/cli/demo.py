@@ -33,8 +33,10 @@ def demo(
     from nimare_dask.cli.console import peak_memory, say, sentences_for_warnings
     from nimare_dask.corpus import save_corpus
     from nimare_dask.estimators.mkda_chi2 import MKDAChi2
+    from nimare_dask.parallel.places import refuse_address
 
     start = time.perf_counter()
+    refuse_address(out, "images and tables")
     files = None if simulate else _find(data)
     with sentences_for_warnings():
         if files is not None:

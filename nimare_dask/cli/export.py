@@ -7,9 +7,15 @@ from typing import Annotated
 
 import typer
 
+from nimare_dask.cli.options import ZarrPath
+from nimare_dask.cli.options import path as path_or_address
+
 
 def export(
-    result: Annotated[Path, typer.Argument(help="A result, such as terms.zarr.")],
+    result: Annotated[
+        ZarrPath,
+        typer.Argument(help="A result, such as terms.zarr.", parser=path_or_address),
+    ],
     folder: Annotated[Path, typer.Argument(help="Where to write.")],
     feature: Annotated[
         list[str] | None, typer.Option(help="A feature; may be repeated. All by default.")

@@ -21,7 +21,7 @@ from nimare_dask.cli.options import (
     Weighting,
     verb,
 )
-from nimare_dask.cli.outcome import told_where_to_go_on, write
+from nimare_dask.cli.outcome import refuse_to_prepare, told_where_to_go_on, write_or_say
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -175,21 +175,21 @@ def _against_rest(
 ) -> None:
     """Compare the analyses of the region with those that do not report there, and write."""
     from nimare_dask.cli.conditions import choose
-    from nimare_dask.cli.console import sentences_for_warnings
     from nimare_dask.corpus import open_corpus
     from nimare_dask.errors import SelectionError
     from nimare_dask.estimators.mkda_chi2 import MKDAChi2
     from nimare_dask.footprint import MKDAKernel
-    from nimare_dask.parallel.execute import connected
     from nimare_dask.parallel.stores import refuse_existing
     from nimare_dask.schema import RESULT_KIND
     from nimare_dask.selection import select
     from nimare_dask.space import load_space
 
+    if job.prepare:
+        refuse_to_prepare(job)
     if not job.plan:
         refuse_existing(job.result, kind=RESULT_KIND, overwrite=job.force)
     estimator, space = MKDAChi2(kernel=MKDAKernel(r=kernel_r)), load_space(job.mask)
-    with sentences_for_warnings(), connected(job.scheduler):
+    with job.started():
         chosen = choose(open_corpus(job.corpus), job.select or [])
         mask = in_region(chosen)
         if mask.all():
@@ -204,4 +204,4 @@ def _against_rest(
         stores = [job.null_store] if job.correct == Correct.fwe else []
         with told_where_to_go_on(*stores):
             maps = compare(estimator, *groups, space, job, Permute.labels)
-    write(maps, job)
+    write_or_say(maps, job)

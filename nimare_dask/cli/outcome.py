@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nimare_dask.cli.options import Correct, Job
+from nimare_dask.cli.options import Correct, Job, ZarrPath
 
 #: About the memory of a process that has loaded everything and does nothing.
 PROCESS_BYTES = 300_000_000
@@ -31,19 +31,99 @@ def correct(maps: xr.Dataset, job: Job, null: xr.Dataset | None) -> xr.Dataset:
 
 
 @contextmanager
-def told_where_to_go_on(*stores: Path) -> Iterator[None]:
-    """Say after Ctrl-C that the first of some stores keeps what is done, when one is there."""
-    from nimare_dask.cli.console import say
+def told_where_to_go_on(*stores: ZarrPath, out: ZarrPath | None = None) -> Iterator[None]:
+    """Say what is kept and how to go on, after Ctrl-C, a lost cluster or a full disk.
+
+    Parameters
+    ----------
+    *stores
+        Where null iterations are kept.
+    out
+        A result that is written as it is computed.
+    """
+    from nimare_dask.cli.console import say, words_given
+    from nimare_dask.errors import WorkerError
 
     try:
         yield
-    except KeyboardInterrupt:
-        if any(store.exists() for store in stores):
-            say(
-                f"Stopped; {stores[0]} keeps the iterations that are done. Run the same command "
-                "again to go on."
-            )
+    except (KeyboardInterrupt, WorkerError, OSError) as error:
+        stopped = _why(error)
+        kept = _kept([store for store in stores if _is_there(store)], out)
+        if stopped and kept:
+            say(f"{stopped}; {kept}:\n  {_again(words_given.get())}")
         raise
+
+
+def _is_there(store: ZarrPath) -> bool:
+    from nimare_dask.errors import StoreAccessError
+    from nimare_dask.parallel.places import is_there
+
+    try:
+        return is_there(store)
+    except StoreAccessError:
+        return False
+
+
+def _why(error: BaseException) -> str | None:
+    """What has happened, as the beginning of a sentence; None for what going on does not mend."""
+    from nimare_dask.errors import WorkerError
+    from nimare_dask.parallel.parts import is_full
+
+    if isinstance(error, KeyboardInterrupt):
+        return "Stopped"
+    if isinstance(error, WorkerError):
+        return "The cluster did not finish"
+    return "The disk is full" if is_full(error) else None
+
+
+def _kept(stores: Sequence[ZarrPath], out: ZarrPath | None) -> str:
+    """What is kept of what was done, in a sentence that goes on with the command."""
+    from nimare_dask.errors import NimareDaskError
+    from nimare_dask.parallel import checkpoints
+    from nimare_dask.parallel.parts import left_of
+
+    told = []
+    for store in stores:
+        try:
+            opened = checkpoints.open_checkpoint(store)
+            n_done = checkpoints.progress(opened).n_done
+        except (NimareDaskError, OSError):  # a folder of stores
+            told.append(f"{store} keeps the iterations that are done")
+            continue
+        told.append(f"{store} keeps {n_done:,} of {opened.n_iters:,} iterations")
+    left = None if out is None else left_of(out)
+    if left is not None:
+        told.append(f"{left[0]} keeps {left[1]:,} of {left[2]:,} blocks of maps")
+    what = "batches" if left is None else "blocks"
+    lost = f"{what} that were at work are lost and will be done again. Go on with"
+    return f"{' and '.join(told)}; {lost}" if told else ""
+
+
+def _again(words: Sequence[str]) -> str:
+    if "slurm-runner" in words:  # which run.sbatch adds, in the tasks of a job
+        at = words.index("slurm-runner")
+        return shlex.join(["sbatch", "run.sbatch", *words[: at - 1], *words[at + 1 :]])
+    return shlex.join(["nimare-dask", *words]) if words else "the same command"
+
+
+def refuse_to_prepare(job: Job, *, montecarlo: bool = False, main_effects: bool = False) -> None:
+    """Raise SettingsError where there is not just one store of iterations to prepare."""
+    from nimare_dask.errors import SettingsError
+
+    if job.plan:
+        raise SettingsError("Expected --plan or --prepare, not both.")
+    if montecarlo:
+        raise SettingsError(
+            "--prepare is for one null; --null montecarlo makes one of uncorrected p values first. "
+            "Leave --null out, or compute with --cluster."
+        )
+    if main_effects:
+        raise SettingsError(
+            "--prepare is for one null; --main-effects makes one for each group and then that of "
+            "the contrast. Leave it out, or compute with --cluster."
+        )
+    if job.correct != Correct.fwe:
+        raise SettingsError("--prepare is for null iterations, which --correct fwe makes.")
 
 
 def say_plan(planned: Plan) -> None:
@@ -57,6 +137,16 @@ def say_plan(planned: Plan) -> None:
     )
 
 
+def write_or_say(maps: xr.Dataset | None, job: Job) -> None:
+    """Write the result; or say how to make it, when there are only preparations."""
+    from nimare_dask.cli.batches import prepared
+
+    if maps is None:
+        prepared(job.null_store)
+    else:
+        write(maps, job)
+
+
 def write(maps: xr.Dataset, job: Job) -> None:
     """Write the result, and images of it, and say what was found."""
     from nimare_dask.cli.console import peak_memory, say
@@ -65,7 +155,7 @@ def write(maps: xr.Dataset, job: Job) -> None:
     from nimare_dask.provenance import steps
 
     save_result(maps, job.result, overwrite=job.force)
-    images = [] if job.out == job.result else to_nifti(maps, job.out)
+    images = [] if job.out == job.result else to_nifti(maps, str(job.out))
     fit = next(step for step in steps(maps)[::-1] if "n_foci_outside_mask" in step)
     if fit["n_foci_outside_mask"]:
         say(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from nimare_dask.cli.options import ZarrPath, path
+
 
 def status(
-    store: Annotated[Path, typer.Argument(help="A store of null iterations.")],
+    store: Annotated[ZarrPath, typer.Argument(help="A store of null iterations.", parser=path)],
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
     """Say how many null iterations of a store are done, how fast they go and what is left.
@@ -26,7 +27,7 @@ def status(
         print(f"{name:<22} {value:,}" if isinstance(value, int) else f"{name:<22} {value}")
 
 
-def _facts(store: Path) -> dict[str, Any]:
+def _facts(store: ZarrPath) -> dict[str, Any]:
     from nimare_dask.cli.console import say_rate
     from nimare_dask.parallel import checkpoints
     from nimare_dask.parallel.plan import say_seconds

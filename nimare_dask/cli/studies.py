@@ -11,11 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nimare_dask.cli.corpora import importers
+from nimare_dask.cli.options import ZarrPath
+from nimare_dask.cli.options import path as path_or_address
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Out = Annotated[Path, typer.Argument(help="Corpus to write, such as studies.zarr.")]
+Out = Annotated[
+    ZarrPath,
+    typer.Argument(help="Corpus to write, such as studies.zarr.", parser=path_or_address),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")]
 Annotations = Annotated[
     list[Path] | None,
@@ -29,7 +34,7 @@ Column = Annotated[
 ]
 
 
-def _say_corpus(corpus: xr.Dataset, path: Path, started: float, *, where: str = "in") -> None:
+def _say_corpus(corpus: xr.Dataset, path: ZarrPath, started: float, *, where: str = "in") -> None:
     from nimare_dask.cli.console import say
     from nimare_dask.corpus import summary
 
@@ -46,7 +51,7 @@ def _say_corpus(corpus: xr.Dataset, path: Path, started: float, *, where: str = 
 
 def _import(
     path: Path,
-    out: Path,
+    out: ZarrPath,
     force: bool,
     *,
     format: str,
@@ -96,7 +101,8 @@ def import_sleuth(
     started = time.perf_counter()
     if len(files) < 2:
         raise typer.BadParameter("expected one or several files, and then the corpus to write.")
-    *texts, out = files
+    *texts, last = files
+    out = path_or_address(last)
     refuse_existing(out, kind=CORPUS_KIND, overwrite=force)
     with sentences_for_warnings():
         corpus = read_sleuth(texts)
@@ -170,12 +176,16 @@ def import_pubget(
 
 
 def convert(
-    source: Annotated[Path, typer.Argument(help="File or folder of studies, of any format.")],
+    source: Annotated[
+        ZarrPath,
+        typer.Argument(help="File or folder of studies, of any format.", parser=path_or_address),
+    ],
     out: Annotated[
-        Path,
+        ZarrPath,
         typer.Argument(
             help="What to write: .zarr a corpus, .json NIMADS, .txt Sleuth, .csv .tsv .xlsx a "
-            "table, .parquet a folder of tables."
+            "table, .parquet a folder of tables.",
+            parser=path_or_address,
         ),
     ],
     from_: Annotated[
@@ -200,7 +210,10 @@ def convert(
 
 
 def validate(
-    path: Annotated[Path, typer.Argument(help="File or folder of studies, of any format.")],
+    path: Annotated[
+        ZarrPath,
+        typer.Argument(help="File or folder of studies, of any format.", parser=path_or_address),
+    ],
     annotation: Annotations = None,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
@@ -224,11 +237,21 @@ def validate(
 
 def merge(
     corpora: Annotated[
-        list[Path], typer.Argument(help="Two or more corpora, and last the corpus to write.")
+        list[ZarrPath],
+        typer.Argument(
+            help="Two or more corpora, and last the corpus to write; or one store of null "
+            "iterations, of which maps are made.",
+            parser=path_or_address,
+        ),
     ],
     force: Force = False,
 ) -> None:
-    """Join corpora: CORPUS CORPUS... OUT. A paper that several have is taken from the first."""
+    """Join what is apart: CORPUS CORPUS... OUT, or the iterations of a job array: STORE.
+
+    A paper that several corpora have is taken from the first. The maps of a store are those of the
+    command that prepared it.
+    """
+    from nimare_dask.cli.batches import finish
     from nimare_dask.cli.console import sentences_for_warnings
     from nimare_dask.corpus import open_corpus, save_corpus
     from nimare_dask.merging import merge as join
@@ -236,8 +259,14 @@ def merge(
     from nimare_dask.schema import CORPUS_KIND
 
     started = time.perf_counter()
+    if len(corpora) == 1:
+        finish(corpora[0])
+        return
     if len(corpora) < 3:
-        raise typer.BadParameter("expected two or more corpora, and then the corpus to write.")
+        raise typer.BadParameter(
+            "expected two or more corpora, and then the corpus to write; or one store of null "
+            "iterations."
+        )
     *sources, out = corpora
     refuse_existing(out, kind=CORPUS_KIND, overwrite=force)
     with sentences_for_warnings():
@@ -247,7 +276,9 @@ def merge(
 
 
 def combine(
-    corpus: Annotated[Path, typer.Argument(help="A corpus.")], out: Out, force: Force = False
+    corpus: Annotated[ZarrPath, typer.Argument(help="A corpus.", parser=path_or_address)],
+    out: Out,
+    force: Force = False,
 ) -> None:
     """Pool the analyses of each study into one, so that a study counts once."""
     from nimare_dask.corpus import open_corpus, save_corpus

@@ -17,7 +17,7 @@ from dask.callbacks import Callback
 from dask.delayed import delayed
 from numpy.typing import NDArray
 
-from nimare_dask.errors import SettingsError, WorkerError
+from nimare_dask.errors import WorkerError
 from nimare_dask.parallel.objects import RootLast, Unfinished
 from nimare_dask.parallel.parts import Part
 from nimare_dask.parallel.places import reaching, zarr_store
@@ -119,38 +119,6 @@ def lost_connection(error: BaseException) -> WorkerError:
         "The connection to the Dask scheduler was lost; start a cluster again and run this again "
         f"({type(error).__name__})."
     )
-
-
-@contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """Use a running Dask scheduler inside the block; without an address, threads.
-
-    Raises
-    ------
-    SettingsError
-        When nothing answers at the address.
-    """
-    if address is None:
-        yield
-        return
-    from distributed import Client
-
-    try:
-        client = Client(address, timeout="10s")
-    except (OSError, ValueError, TimeoutError) as error:
-        raise SettingsError(
-            f"No Dask scheduler answers at {address} ({error}); start one with `dask scheduler` "
-            "and give its address (tcp://host:8786), or leave --scheduler out to use this machine."
-        ) from error
-    with client:
-        try:
-            client.wait_for_workers(1, timeout=60)
-        except TimeoutError as error:
-            raise WorkerError(
-                f"The scheduler at {address} has had no worker for 60 s; start some with "
-                f"`dask worker {address}`."
-            ) from error
-        yield
 
 
 @contextmanager

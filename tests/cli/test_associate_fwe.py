@@ -205,9 +205,8 @@ def test_ctrl_c__goes_on_with_the_same_command(folder: Path, tmp_path: Path) -> 
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at_batch(patch, 2)
         done = associate(folder, out, code=130)
-    assert f"Stopped; {store} keeps the iterations that are done. Run the same command" in (
-        done.stderr
-    )
+    assert f"Stopped; {store} keeps 2 of 20 iterations; batches that were at work" in done.stderr
+    assert f"Go on with:\n  nimare-dask associate {folder / 'corpus.zarr'} {out} " in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == [store.name]
     done = associate(folder, out)
     assert "Null: 2 of 20 iterations were done before." in done.stderr

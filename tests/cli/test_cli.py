@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -189,7 +190,8 @@ def test_associate__unknown_feature_suggests(files: Path, corpus: Path) -> None:
 
 def test_associate__no_scheduler_answers(files: Path, corpus: Path) -> None:
     words = ("associate", corpus, files / "y.zarr", "--mask", files / "mask.nii.gz")
-    done = run(*words, "--scheduler", "tcp://127.0.0.1:9", code=1)
+    with dask.config.set({"nimare-dask.connect-timeout": "0.5s"}):
+        done = run(*words, "--cluster", "tcp://127.0.0.1:9", code=1)
     assert "No Dask scheduler answers at tcp://127.0.0.1:9" in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -210,7 +212,7 @@ def test_associate__on_a_scheduler_gives_the_same_bits(
 ) -> None:
     out = files / "distributed.zarr"
     words = ("associate", corpus, out, "--threshold", 0.05, "--mask", files / "mask.nii.gz")
-    run(*words, "--fdr", "--scheduler", scheduler)
+    run(*words, "--fdr", "--cluster", scheduler)
     for name in ("z", "z_fdr_indep"):
         np.testing.assert_array_equal(nd.open_result(out)[name], nd.open_result(terms)[name])
 
@@ -257,6 +259,7 @@ def test_demo__simulated_finds_the_planted_places(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.realdata
+@pytest.mark.long
 def test_demo__real_database(tmp_path: Path, data_folder: Path) -> None:
     done = run("demo", "--data", data_folder, "--out", tmp_path / "demo")
     assert "14,371 analyses and 507,891 foci" in done.stderr

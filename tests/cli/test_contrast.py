@@ -333,10 +333,8 @@ def test_ctrl_c__goes_on_with_the_same_command(
     with pytest.MonkeyPatch.context() as patch:
         interrupt_at_batch(patch, batch)
         done = contrast(folder, tmp_path / "stopped.zarr", *words, code=130)
-    assert (
-        f"Stopped; {tmp_path / store} keeps the iterations that are done. Run the same "
-        "command again to go on."
-    ) in done.stderr
+    assert f"Stopped; {tmp_path / store} keeps " in done.stderr
+    assert f"Go on with:\n  nimare-dask contrast {folder / 'corpus.zarr'} " in done.stderr
     assert {path.name for path in tmp_path.glob("stopped*")} == {store}
     done = contrast(folder, tmp_path / "stopped.zarr", *words)
     assert "Null: 2 of 20 iterations were done before." in done.stderr
@@ -428,7 +426,10 @@ def test_help__names_every_option(monkeypatch: pytest.MonkeyPatch) -> None:
     text = run("contrast", "--help").stdout
     assert "Compare two groups of analyses" in text
     words = "group1 group2 method drop-shared main-effects alpha permute r sample-size fwhm n-iters"
-    words += " seed correct store plan voxel-thresh coverage mask scheduler force"
+    words += (
+        " seed correct store plan voxel-thresh coverage mask cluster workers adapt cluster-config"
+    )
+    words += " prepare force"
     for word in words.split():
         assert f"--{word} " in text, word
     for said in ("such as 'pain>=0.1'", "MKDA chi-square (association)", "or rest.", "chi2|ale"):

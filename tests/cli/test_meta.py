@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -216,7 +217,8 @@ def test_store__on_a_full_disk_is_named(folder: Path, monkeypatch: pytest.Monkey
     store = folder / "elsewhere" / "full.zarr"
     done = run(*arguments(folder, "kda", "full", "--store", store), code=1)
     assert done.stderr.splitlines()[-1] == (
-        f"Error: OSError: [Errno {errno.ENOSPC}] No space left on device: '{store}'"
+        f"Error: {store}: No space left on device; make room there, and give the same command "
+        "again."
     )
 
 
@@ -247,7 +249,8 @@ def test_ctrl_c__leaves_a_store_to_go_on_from(folder: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "keeps the iterations that are done. Run the same command again" in said
+    assert f"Stopped; {store} keeps " in said and " of 20,000 iterations; batches that were" in said
+    assert f"Go on with:\n  nimare-dask {shlex.join(map(str, words))}\n" in said
     told = json.loads(run("status", store, "--json").stdout)
     assert 0 < told["iterations done"] < 20_000
 

@@ -61,7 +61,7 @@ def test_neurosynth_wide__killed_and_gone_on_with_on_a_cluster(tmp_path: Path) -
     assert 3 <= n_done < 16
     assert not (tmp_path / "out" / "features.zarr").exists()
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        run(tmp_path, "out", *many, "--scheduler", cluster.scheduler_address)
+        run(tmp_path, "out", *many, "--cluster", cluster.scheduler_address)
     run(tmp_path, "undisturbed", *many)
     nulls = [nd.open_null(tmp_path / out / "null.zarr") for out in ("out", "undisturbed")]
     np.testing.assert_array_equal(nulls[0]["null_max"], nulls[1]["null_max"])
