@@ -1,8 +1,9 @@
 # Needs Python >= 3.11 with pip, and make; everything else goes into virtual environments beside this file.
 #   make demo         a small meta-analysis from start to report, in demo/
 #   make test         the tests, without the slow ones     (ARGS="-k ale" goes on to pytest)
-#   make test-slow    the slow ones;  make test-all  both
+#   make test-slow    the slow ones;  make test-long  the longest;  make test-all  all of them
 #   make bench        the benchmarks                       (ARGS goes on to tests.benchmarks)
+#   make bench-scale  how it grows with workers
 #   make lint         ruff, mypy, and the order of layers
 #   make clean        remove environments, caches and the demo's output
 # PYTHON=/path/to/python3 chooses the interpreter. ARGS is empty unless given.
@@ -28,7 +29,7 @@ define install
 	@$(1)/bin/python $(PIP) install --editable "$(2)"
 endef
 
-.PHONY: demo test test-slow test-all bench lint ruff-check ruff-format types layers venv-test venv-dev clean
+.PHONY: demo test test-slow test-together test-alone test-long test-all bench bench-scale lint ruff-check ruff-format types layers venv-test venv-dev clean
 
 demo: $(DEMO)/.package-installed
 	$(DEMO)/bin/nimare-dask demo --out demo $(ARGS)
@@ -37,12 +38,25 @@ demo: $(DEMO)/.package-installed
 test: $(TEST)/.test-installed
 	$(TEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
 
-# pytest ends with 5 where no test is marked slow, which is no failure.
-test-slow: $(TEST)/.test-installed
-	$(TEST)/bin/python -m pytest -n 2 --dist worksteal -m "slow and not alone" $(ARGS) || test $$? -eq 5
-	$(TEST)/bin/python -m pytest -m "slow and alone" $(ARGS) || test $$? -eq 5
+# One after the other, also where MAKEFLAGS says -j. pytest ends with 5 where no test is marked
+# so, which is no failure.
+.NOTPARALLEL:
+test-slow: test-together test-alone
 
-test-all: test test-slow
+test-together: $(TEST)/.test-installed
+	$(TEST)/bin/python -m pytest -n 2 --dist worksteal -m "slow and not alone and not long" $(ARGS) || test $$? -eq 5
+
+# Those that measure time, or that are a batch system, have the machine for themselves.
+test-alone: $(TEST)/.test-installed
+	$(TEST)/bin/python -m pytest -m "slow and alone and not long" $(ARGS) || test $$? -eq 5
+
+test-long: $(TEST)/.test-installed
+	$(TEST)/bin/python -m pytest -m long $(ARGS)
+
+test-all: test test-slow test-long
+
+bench-scale: $(TEST)/.test-installed
+	$(TEST)/bin/python -m tests.benchmarks.scale $(ARGS)
 
 bench: $(TEST)/.test-installed
 	$(TEST)/bin/python -m tests.benchmarks $(ARGS)
