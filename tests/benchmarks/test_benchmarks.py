@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,10 @@ from tests.benchmarks.measure import n_cores, run_ours
 from tests.benchmarks.run import GROUP_JOBS, PEER_JOBS, measure_ours, measure_peer
 
 #: Jobs whose targets are held to in a test; the others take long, or need a machine of their own.
-TESTED = ("load", "fit", "topics", "words", "coactivation", "iteration", "memory")
+TESTED = ("load", "fit", "coactivation", "iteration", "memory")
+
+#: Jobs beside the peer's decoder, which takes minutes.
+LONG = ("topics", "words")
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +183,9 @@ def test_rows__judge_time_and_memory_of_coactivation(
     assert row.reached is reached
 
 
+#: Of a job that takes long even at small size.
+LONGER = [pytest.mark.slow, pytest.mark.long]
+
 #: Lines of the table that each job of one group has.
 N_LINES = {"iteration": 6, "approximate": 3, "command": 1, "scaling": 4, "memory": 7, "whole": 2}
 
@@ -185,7 +193,10 @@ N_LINES = {"iteration": 6, "approximate": 3, "command": 1, "scaling": 4, "memory
 @pytest.mark.bench
 @pytest.mark.parametrize(
     "job",
-    [pytest.param(job, marks=[] if job == "whole" else pytest.mark.slow) for job in GROUP_JOBS],
+    [
+        pytest.param(job, marks=pytest.mark.slow if job == "iteration" else LONGER)
+        for job in GROUP_JOBS
+    ],
 )
 def test_main__does_each_job_of_one_group(
     job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -241,26 +252,32 @@ def real(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[I
 
 
 @pytest.fixture(scope="module")
-def peer(real: tuple[Inputs, Path]) -> dict[str, Any]:
-    return measure_peer(real[0], TESTED, real[1], say=print)
+def peer(real: tuple[Inputs, Path]) -> Callable[[str], dict[str, Any]]:
+    """The peer's figures for a job; it does all jobs of a kind together."""
+    inputs, folder = real
+    measured = cache(lambda jobs: measure_peer(inputs, jobs, folder, say=print))
+    return lambda job: measured(LONG if job in LONG else TESTED)
 
 
 @pytest.mark.slow
 @pytest.mark.alone
 @pytest.mark.realdata
 @pytest.mark.bench
-@pytest.mark.parametrize("job", TESTED)
+@pytest.mark.parametrize(
+    "job", [*TESTED, *(pytest.param(job, marks=pytest.mark.long) for job in LONG)]
+)
 def test_job__reaches_what_it_must(
-    job: str, real: tuple[Inputs, Path], peer: dict[str, Any]
+    job: str, real: tuple[Inputs, Path], peer: Callable[[str], dict[str, Any]]
 ) -> None:
     inputs, folder = real
+    beside = peer(job)
     for pause in (0, 1, 30):  # a machine has bad moments; what is missed is missed three times
         time.sleep(pause)
         ours = measure_ours(inputs, [job], folder, threads=[n_cores()], say=print)
-        rows = report.rows(ours, peer, inputs)
+        rows = report.rows(ours, beside, inputs)
         missed = [asdict(row) | {"ratio": row.ratio} for row in rows if row.reached is False]
         if not missed:
             break
-    beside = [row.job for row in rows if row.peer is not None]
-    assert bool(beside) == (job in PEER_JOBS), "nothing was held beside NiMARE"
+    held = [row.job for row in rows if row.peer is not None]
+    assert bool(held) == (job in PEER_JOBS), "nothing was held beside NiMARE"
     assert not missed, json.dumps(missed, indent=2)

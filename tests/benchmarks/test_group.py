@@ -126,6 +126,7 @@ def fine(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
 
 @pytest.mark.slow
 @pytest.mark.bench
+@pytest.mark.long
 def test_peer__does_the_same(fine: Inputs, tmp_path: Path) -> None:
     wanted = ["iteration", "approximate"]
     ours = measure_ours(fine, wanted, tmp_path, threads=[1], say=print)

@@ -27,9 +27,6 @@ from tests.benchmarks.measure import n_cores
 from tests.benchmarks.row import Row
 from tests.benchmarks.run import PAIR_JOBS, PEER_JOBS, Process, measure_ours, measure_peer
 
-#: Jobs whose targets are held to in a test; the others need minutes, or a machine of their own.
-TESTED = ("permutation", "subtraction")
-
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Inputs:
@@ -196,6 +193,7 @@ def test_words__are_taken_on_and_extended(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.bench
 def test_peer__is_measured_with_two_numbers_of_iterations(inputs: Inputs) -> None:
     found = json.loads(json.dumps(pairs_peer.measure(inputs, ["permutation", "subtraction"])))
@@ -220,7 +218,13 @@ N_LINES = {"permutation": 6, "features": 6, "subtraction": 2, "pair-scaling": 4}
 
 @pytest.mark.slow
 @pytest.mark.bench
-@pytest.mark.parametrize("job", PAIR_JOBS)
+@pytest.mark.parametrize(
+    "job",
+    [
+        pytest.param(job, marks=[] if job == "subtraction" else pytest.mark.long)
+        for job in PAIR_JOBS
+    ],
+)
 def test_main__does_each_job_of_two_groups(
     job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -354,7 +358,9 @@ def real(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[I
 @pytest.mark.alone
 @pytest.mark.realdata
 @pytest.mark.bench
-@pytest.mark.parametrize("job", TESTED)
+@pytest.mark.parametrize(
+    "job", [pytest.param("permutation", marks=pytest.mark.long), "subtraction"]
+)
 def test_job__reaches_what_it_must(job: str, real: tuple[Inputs, Path]) -> None:
     inputs, folder = real
     peer = measure_peer(inputs, [job], folder, say=print)
