@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.command import run
+
 README = Path(__file__).resolve().parents[1] / "README.md"
 
 
@@ -21,31 +23,30 @@ def blocks(language: str) -> list[str]:
 def commands() -> list[list[str]]:
     """The commands of the README that are ours, with their lines joined."""
     lines = "\n".join(blocks("sh")).replace("\\\n", " ").splitlines()
-    return [shlex.split(line) for line in lines if line.startswith("nimare-dask ")]
+    return [shlex.split(line, comments=True) for line in lines if line.startswith("nimare-dask ")]
 
 
 def test_commands__are_the_verbs_that_there_are() -> None:
     verbs = ["import", "info", "ale", "status", "contrast", "contrast", "associate", "export"]
+    verbs += ["ale", "ale", "run-batch", "run-batch", "merge"]
     assert [words[1] for words in commands()] == verbs
     assert len(blocks("python")) == 3
 
 
 @pytest.mark.slow
 @pytest.mark.realdata
-def test_readme__runs_from_import_to_images(tmp_path: Path, data_folder: Path) -> None:
+def test_readme__runs_from_import_to_images(
+    tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for path in (data_folder / "neurosynth").iterdir():
         (tmp_path / path.name).symlink_to(path.resolve())
     for words in commands():
+        if "slurm" in words:  # tests/deploy/test_slurm.py
+            continue
         # The commands as they are printed, with fewer iterations.
-        words = ["40" if word in ("1000", "5000") else word for word in words]
-        done = subprocess.run(
-            [sys.executable, "-m", "nimare_dask", *words[1:]],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, f"{words}\n{done.stderr}"
+        words = ["40" if word in ("1000", "5000", "10000") else word for word in words]
+        run(*words[1:])
     folder = tmp_path / "maps" / "LDA50_abstract_weight__32_pain_somatosensory_stimulation"
     assert len(list(folder.glob("*.nii.gz"))) == len(list(folder.glob("*.png"))) == 7
 
@@ -59,6 +60,7 @@ def test_readme__runs_from_import_to_images(tmp_path: Path, data_folder: Path) -
     assert (tmp_path / "pain_not_motor" / "z_desc-association.nii.gz").is_file()
     corrected = "z_desc-size_level-cluster_corr-FWE_method-montecarlo.nii.gz"
     assert (tmp_path / "pain" / corrected).is_file()
+    assert (tmp_path / "pain_by_array" / corrected).is_file()
     voxel = "_level-voxel_corr-FWE_method-montecarlo.nii.gz"
     assert (tmp_path / "pain_or_not" / f"z_desc-association{voxel}").is_file()
     assert (tmp_path / "pain_or_motor" / f"z_desc-group1MinusGroup2{voxel}").is_file()
