@@ -63,19 +63,23 @@ def pack_footprints(dense: Sequence[NDArray[np.signedinteger]]) -> Footprints:
         half = np.array(footprint.shape) // 2
         first_plane.append(len(planes))
         reach.append(half)
+        # A loop that runs as often each time is guessed right, which is worth some rows of zeros.
+        high = [np.flatnonzero(plane.any(axis=1)) for plane in footprint if plane.any()]
+        usual = np.median([[lines[0], lines[-1]] for lines in high] or [[0, 0]], axis=0).astype(int)
         for plane in footprint:
             lines, places = np.flatnonzero(plane.any(axis=1)), np.flatnonzero(plane.any(axis=0))
             if lines.size == 0:
                 planes.append((n_packed, 0, 0, 0, 0, 0))
                 continue
-            trimmed = plane[lines[0] : lines[-1] + 1, places[0] : places[-1] + 1]
+            first, last = min(lines[0], usual[0]), max(lines[-1], usual[1])
+            trimmed = plane[first : last + 1, places[0] : places[-1] + 1]
             # Stores within whole vectors never cross a cache line. Where they cost no further
             # vector, it is the footprint that is shifted by what is left over.
             n_vectors = -(-trimmed.shape[1] // lanes)
             whole = n_vectors == -(-(trimmed.shape[1] + lanes - 1) // lanes)
             padded = np.zeros((len(trimmed), (n_vectors + 1) * lanes), footprint.dtype)
             padded[:, lanes : lanes + trimmed.shape[1]] = trimmed
-            place = lines[0] - half[1], places[0] - half[2]
+            place = first - half[1], places[0] - half[2]
             planes.append((n_packed, *place, len(trimmed), n_vectors, lanes - 1 if whole else 0))
             values.append(padded.ravel())
             n_packed += padded.size
@@ -134,49 +138,48 @@ def _planes_of(ijk, owner, footprint_of, reach, shape):  # type: ignore[no-untyp
 
 
 @njit(nogil=True, cache=True)
-def _list_tasks(plane, foci, ijk, owner, footprint_of, footprints, length, before, stride, tasks):  # type: ignore[no-untyped-def]
-    """Write down what is to be laid on a plane.
+def _room(ijk, footprints, shape):  # type: ignore[no-untyped-def]
+    """Room around a plane, so that no row of a footprint needs a bounds check.
 
-    For each focus: its analysis, the first lane of the footprint, where that goes in the plane, the
-    number of rows and the vectors of a row.
+    Gives the lines before the first, the lines of all, the lanes before the first voxel of a line,
+    and the lanes of a line.
     """
-    about = footprints.plane
+    far = np.zeros(3, np.int64)
+    for footprint in range(footprints.reach.shape[0]):
+        for axis in range(3):
+            far[axis] = max(far[axis], footprints.reach[footprint, axis])
+    low, high = np.zeros(3, np.int64), np.zeros(3, np.int64)
+    for focus in range(ijk.shape[0]):
+        for axis in range(1, 3):
+            low[axis] = max(low[axis], -ijk[focus, axis])
+            high[axis] = max(high[axis], ijk[focus, axis] - shape[axis] + 1)
+    # Foci that are further outside than they reach are on no plane.
+    before, after = far + np.minimum(low, far), far + np.minimum(high, far)
     lanes = n_lanes(footprints.values)
-    for task in range(foci.shape[0]):
-        focus = foci[task]
-        analysis = owner[focus]
-        footprint = footprint_of[analysis]
-        row = (
-            footprints.first_plane[footprint]
-            + plane
-            - ijk[focus, 0]
-            + footprints.reach[footprint, 0]
-        )
-        line, place = about[row, 1] + ijk[focus, 1], before + ijk[focus, 2] + about[row, 2]
-        skipped = max(0, -line)
-        shift = place & about[row, 5]
-        tasks[task, 0] = analysis
-        tasks[task, 1] = about[row, 0] + skipped * (about[row, 4] + 1) * lanes + lanes - shift
-        tasks[task, 2] = (line + skipped) * stride + place - shift
-        tasks[task, 3] = min(line + about[row, 3], length) - line - skipped
-        tasks[task, 4] = about[row, 4]
+    # Lines begin at whole vectors, and a footprint that begins within one may end in the next.
+    stride = ((before[2] + shape[2] + after[2] + lanes - 1) // lanes + 1) * lanes
+    return before[1], before[1] + shape[1] + after[1], before[2], stride
 
 
 @njit(nogil=True, cache=True)
-def _margins(ijk, footprints, shape):  # type: ignore[no-untyped-def]
-    """Room before and after each row of a plane, so that no row needs a bounds check."""
-    far = 0
-    for footprint in range(footprints.reach.shape[0]):
-        far = max(far, footprints.reach[footprint, 2])
-    outside_low, outside_high = 0, 0
+def _spots(ijk, owner, footprint_of, footprints, skipped, before, stride):  # type: ignore[no-untyped-def]
+    """Where foci are: analysis, what leads from a plane to that of the footprint, lane; (focus, 3).
+
+    And where a row of :attr:`Footprints.plane` begins beside its focus, in lanes, (plane,).
+    """
+    spots = np.empty((ijk.shape[0], 3), np.int32)
     for focus in range(ijk.shape[0]):
-        outside_low = max(outside_low, -ijk[focus, 2])
-        outside_high = max(outside_high, ijk[focus, 2] - shape[2] + 1)
-    before = far + min(outside_low, far)
-    after = far + min(outside_high, far)
-    lanes = n_lanes(footprints.values)
-    # Rows begin at whole vectors, and a footprint that begins within one may end in the next.
-    return before, ((before + shape[2] + after + lanes - 1) // lanes + 1) * lanes
+        footprint = footprint_of[owner[focus]]
+        spots[focus, 0] = owner[focus]
+        spots[focus, 1] = (
+            footprints.first_plane[footprint] + footprints.reach[footprint, 0] - ijk[focus, 0]
+        )
+        spots[focus, 2] = (ijk[focus, 1] + skipped) * stride + ijk[focus, 2] + before
+    plane = footprints.plane
+    beside = np.empty(plane.shape[0], np.int64)
+    for row in range(plane.shape[0]):
+        beside[row] = plane[row, 1] * stride + plane[row, 2]
+    return spots, beside
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -230,34 +233,38 @@ def _raise_rows(own, total, base, to, stride, source, lane, n_rows, n_vectors): 
             to, lane = to + stride, lane + (n_vectors + 1) * lanes
 
 
+@njit(nogil=True, cache=True, inline="always")
+def _source(spot, plane, beside, about, lanes):  # type: ignore[no-untyped-def]
+    """Where a footprint goes on a plane, its first lane, the number of rows and their vectors."""
+    row = spot[1] + plane
+    to = spot[2] + beside[row]
+    shift = to & about[row, 5]  # lines begin at whole vectors
+    return to - shift, about[row, 0] + lanes - shift, about[row, 3], about[row, 4]
+
+
 @njit(nogil=True, cache=True)
-def _lay(tasks, first, end, footprints, union, stride, own, total, base):  # type: ignore[no-untyped-def]
-    """Add tasks of a plane to `total`; `own` is where one analysis is put together.
+def _lay(plane, foci, spots, beside, footprints, union, stride, own, total, base):  # type: ignore[no-untyped-def]
+    """Add foci of a plane to `total`; `own` is where one analysis is put together.
 
     Nothing is cleared between analyses: each counts from a `base` that is as high as anything that
     the ones before can have left in `own`. Gives the base for the next plane.
     """
-    values, largest = footprints.values, footprints.largest
-    start = first
-    while start < end:
-        after = start + 1
-        if union:
-            while after < end and tasks[after, 0] == tasks[start, 0]:
-                after += 1
-        if after == start + 1:
-            to, lane = tasks[start, 2], tasks[start, 1]
-            _add_rows(total, to, stride, values, lane, tasks[start, 3], tasks[start, 4])
-        else:
-            if base > footprints.highest - largest:
-                own[:] = 0
-                base = 0
-            for task in range(start, after):
-                to, lane = tasks[task, 2], tasks[task, 1]
-                _raise_rows(
-                    own, total, base, to, stride, values, lane, tasks[task, 3], tasks[task, 4]
-                )
-            base += largest
-        start = after
+    values, about, lanes = footprints.values, footprints.plane, n_lanes(total)
+    if not union:
+        for focus in foci:
+            to, lane, n_rows, n = _source(spots[focus], plane, beside, about, lanes)
+            _add_rows(total, to, stride, values, lane, n_rows, n)
+        return base
+    before = np.int32(-1)
+    for focus in foci:
+        # Which foci are of one analysis is as good as random: numbers, and no branch on them.
+        base += footprints.largest * (spots[focus, 0] != before)
+        before = spots[focus, 0]
+        if base > footprints.highest - footprints.largest:
+            own[:] = 0
+            base = 0
+        to, lane, n_rows, n = _source(spots[focus], plane, beside, about, lanes)
+        _raise_rows(own, total, base, to, stride, values, lane, n_rows, n)
     return base
 
 
@@ -283,60 +290,59 @@ def sum_footprints(ijk, owner, footprint_of, footprints, union, place, out):  # 
         int64 for footprints of int32, and then any sum is held.
     """
     shape = place.shape
-    before, stride = _margins(ijk, footprints, shape)
-    own = np.zeros(shape[1] * stride, footprints.values.dtype)
-    total = np.empty(shape[1] * stride, footprints.values.dtype)
+    skipped, n_lines, before, stride = _room(ijk, footprints, shape)
+    spots, beside = _spots(ijk, owner, footprint_of, footprints, skipped, before, stride)
+    own = np.zeros(n_lines * stride, footprints.values.dtype)
+    total = np.empty(n_lines * stride, footprints.values.dtype)
+    inside = skipped * stride + before
     base = 0
     begin, foci = _planes_of(ijk, owner, footprint_of, footprints.reach, shape)
-    tasks = np.empty((np.diff(begin).max(), 5), np.int32)
     wide = out.itemsize > total.itemsize
     together = np.zeros(total.shape[0] if wide else 0, np.int64)
     for plane in range(shape[0]):
         if place.first_run[plane] == place.first_run[plane + 1]:
             continue
         here = foci[begin[plane] : begin[plane + 1]]
-        _list_tasks(
-            plane, here, ijk, owner, footprint_of, footprints, shape[1], before, stride, tasks
-        )
         total[:] = 0
         if not wide:
-            base = _lay(tasks, 0, here.shape[0], footprints, union, stride, own, total, base)
-            _take_plane(plane, total, place, before, stride, out)
+            base = _lay(plane, here, spots, beside, footprints, union, stride, own, total, base)
+            _take_plane(plane, total, place, inside, stride, out)
             continue
         together[:] = 0
         end = 0
         while end < here.shape[0]:
             first = end
-            end = _some_analyses(tasks, first, here.shape[0], footprints, union)
-            base = _lay(tasks, first, end, footprints, union, stride, own, total, base)
+            end = _some_analyses(spots, here, first, footprints, union)
+            some = here[first:end]
+            base = _lay(plane, some, spots, beside, footprints, union, stride, own, total, base)
             for at in range(total.shape[0]):
                 together[at] += total[at]
             total[:] = 0
-        _take_plane(plane, together, place, before, stride, out)
+        _take_plane(plane, together, place, inside, stride, out)
 
 
 @njit(nogil=True, cache=True)
-def _some_analyses(tasks, first, n_tasks, footprints, union):  # type: ignore[no-untyped-def]
-    """The end of as many tasks from `first` on as surely fit the type of the footprints."""
-    most = footprints.highest // max(1, footprints.largest)
-    if n_tasks - first <= most:
-        return n_tasks
+def _some_analyses(spots, foci, first, footprints, union):  # type: ignore[no-untyped-def]
+    """The end of as many foci from `first` on as surely fit the type of the footprints."""
+    most, n_foci = footprints.highest // max(1, footprints.largest), foci.shape[0]
+    if n_foci - first <= most:
+        return n_foci
     end = first + most
     if not union:
         return end
-    while end > first + 1 and tasks[end, 0] == tasks[end - 1, 0]:  # analyses stay whole
+    while end > first + 1 and spots[foci[end], 0] == spots[foci[end - 1], 0]:  # whole analyses
         end -= 1
-    while end < n_tasks and tasks[end, 0] == tasks[end - 1, 0]:  # one of more foci than that
+    while end < n_foci and spots[foci[end], 0] == spots[foci[end - 1], 0]:  # one of more foci
         end += 1
     return end
 
 
 @njit(nogil=True, cache=True)
-def _take_plane(plane, total, place, before, stride, out):  # type: ignore[no-untyped-def]
+def _take_plane(plane, total, place, inside, stride, out):  # type: ignore[no-untyped-def]
     """Copy the voxels of the mask on a plane to where they belong."""
     voxel = place.first_voxel[plane]
     for run in range(place.first_run[plane], place.first_run[plane + 1]):
-        start = place.run[run, 0] * stride + before + place.run[run, 1]
+        start = inside + place.run[run, 0] * stride + place.run[run, 1]
         for step in range(place.run[run, 2]):
             out[voxel + step] = total[start + step]
         voxel += place.run[run, 2]
@@ -355,9 +361,11 @@ def count_values(ijk, owner, footprint_of, footprints, union, place, n_analyses,
         int64, (analysis, value).
     """
     shape = place.shape
-    before, stride = _margins(ijk, footprints, shape)
-    own = np.zeros(shape[1] * stride, footprints.values.dtype)
-    total = np.empty(shape[1] * stride, footprints.values.dtype)
+    skipped, n_lines, before, stride = _room(ijk, footprints, shape)
+    spots, beside = _spots(ijk, owner, footprint_of, footprints, skipped, before, stride)
+    own = np.zeros(n_lines * stride, footprints.values.dtype)
+    total = np.empty(n_lines * stride, footprints.values.dtype)
+    inside = skipped * stride + before
     base = 0
     counts = np.zeros((n_analyses, n_values), np.int64)
     n_voxels = place.first_voxel[shape[0]]
@@ -367,29 +375,17 @@ def count_values(ijk, owner, footprint_of, footprints, union, place, n_analyses,
         end = start
         while end < ijk.shape[0] and owner[end] == analysis:
             end += 1
-        points, owners = ijk[start:end], owner[start:end]
-        begin, foci = _planes_of(points, owners, footprint_of, footprints.reach, shape)
+        begin, foci = _planes_of(
+            ijk[start:end], owner[start:end], footprint_of, footprints.reach, shape
+        )
         for plane in range(shape[0]):
             if begin[plane] == begin[plane + 1]:
                 continue
-            here = foci[begin[plane] : begin[plane + 1]]
-            tasks = np.empty((here.shape[0], 5), np.int32)
-            _list_tasks(
-                plane,
-                here,
-                points,
-                owners,
-                footprint_of,
-                footprints,
-                shape[1],
-                before,
-                stride,
-                tasks,
-            )
+            here = foci[begin[plane] : begin[plane + 1]] + start
             total[:] = 0
-            base = _lay(tasks, 0, here.shape[0], footprints, union, stride, own, total, base)
+            base = _lay(plane, here, spots, beside, footprints, union, stride, own, total, base)
             for run in range(place.first_run[plane], place.first_run[plane + 1]):
-                first = place.run[run, 0] * stride + before + place.run[run, 1]
+                first = inside + place.run[run, 0] * stride + place.run[run, 1]
                 for at in range(first, first + place.run[run, 2]):
                     counts[analysis, min(total[at], n_values - 1)] += 1
         start = end

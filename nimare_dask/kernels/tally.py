@@ -50,6 +50,11 @@ def _bin_of(value, steps):  # type: ignore[no-untyped-def]
 @njit(nogil=True, cache=True)
 def tally(sums, steps, counts):  # type: ignore[no-untyped-def]
     """Add to `counts` int64 (bin,) how many of `sums` (voxel,) are in each bin."""
+    if steps.shift == 0:  # a bucket is one number, so that the table says all
+        last = np.int64(steps.start.shape[0] - 1)
+        for voxel in range(sums.shape[0]):
+            counts[steps.start[min(np.int64(sums[voxel]), last)]] += 1
+        return
     for voxel in range(sums.shape[0]):
         counts[_bin_of(np.int64(sums[voxel]), steps)] += 1
 
@@ -133,13 +138,20 @@ def largest_clusters(voxels, excess, neighbours, label):  # type: ignore[no-unty
                 one, two = _root(parent, node), _root(parent, label[beside] - 1)
                 parent[max(one, two)] = min(one, two)
     largest, heaviest = 0, 0.0
+    # Most neighbours are of one cluster, whose sums stay at hand while they are.
+    current, voxels_there, mass_there = 0, 0, 0.0
     for node in range(n):
         label[neighbours.place[voxels[node]]] = 0
         # Parents come first, so theirs are roots already.
         root = parent[parent[node]]
         parent[node] = root
-        size[root] += 1
-        mass[root] += excess[node]
+        if root != current:
+            size[current], mass[current] = voxels_there, mass_there
+            current, voxels_there, mass_there = root, size[root], mass[root]
+        voxels_there += 1
+        mass_there += excess[node]
+    if n > 0:
+        size[current], mass[current] = voxels_there, mass_there
     for node in range(n):
         largest, heaviest = max(largest, size[node]), max(heaviest, mass[node])
     return largest, heaviest

@@ -177,9 +177,9 @@ class Relocation:
         n_foci, item = len(self.owner), self.statistic.sum_type.itemsize
         reach = self.statistic.footprints.reach.max(axis=0)
         _, j, k = self.mask.shape
-        # Planes of sums, foci by plane, and tasks of a plane; draws; sums and labels; histogram.
-        planes = 2 * j * (k + 4 * int(reach[2]) + 32) * item
-        lists = n_foci * (4 * (2 * int(reach[0]) + 1) + 8 + 20)
+        # Planes of sums, foci by plane and where they are; draws; sums and labels; histogram.
+        planes = 2 * (j + 4 * int(reach[1])) * (k + 4 * int(reach[2]) + 32) * item
+        lists = n_foci * (4 * (2 * int(reach[0]) + 1) + 8 + 12)
         maps = int(self.place.first_voxel[-1]) * (item + 12) + 4 * self.neighbours.size
         steps = self.statistic.steps
         tables = 8 * len(steps.edges) * 2 + 4 * len(steps.start)
