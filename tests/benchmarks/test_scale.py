@@ -36,8 +36,9 @@ def test_scale__measures_every_work_on_one_and_two_workers(written: dict[str, An
         assert row.n_tasks > 1 and row.bytes_per_task > 0
         assert 0 < row.first_seconds[0] < row.seconds[0]
         assert 100 < row.worker_mb < scale.WORKER_MB
-    for one, two in zip(found[::2], found[1::2], strict=True):
-        assert one.n_tasks == two.n_tasks, "tasks depend on workers"
+    # Batches are as large as suits the workers; blocks of maps are not.
+    one, two = (row for row in found if row.job == "features")
+    assert one.n_tasks == two.n_tasks
 
 
 @pytest.mark.slow
