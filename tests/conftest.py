@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from hypothesis import settings
 # No deadline: the first call of a numba function compiles it, which takes seconds.
 settings.register_profile("nimare_dask", settings(deadline=None))
 settings.load_profile("nimare_dask")
+
+# A shell that runs tests in the background has Ctrl-C ignored, which processes of tests inherit.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
